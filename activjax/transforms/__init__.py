@@ -1,1 +1,16 @@
-"""transforms"""
+"""Reading and editing activations as transforms of functions, like `jax.grad`."""
+
+from activjax.transforms import edits as edits
+from activjax.transforms._capture import capture as capture
+from activjax.transforms._gradients import act_grads as act_grads
+from activjax.transforms._gradients import act_vjp as act_vjp
+from activjax.transforms._intervene import intervene as intervene
+from activjax.transforms._names import SiteError as SiteError
+from activjax.transforms._selectors import Selector as Selector
+from activjax.transforms._selectors import select as select
+from activjax.transforms._sites import Site as Site
+from activjax.transforms._sites import SiteTable as SiteTable
+from activjax.transforms._sites import sites as sites
+from activjax.transforms._tag import scan as scan
+from activjax.transforms._tag import scope as scope
+from activjax.transforms._tag import tag as tag

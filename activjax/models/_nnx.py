@@ -1,0 +1,103 @@
+"""Flax NNX modules as pure functions: split once when built, merged inside every trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from activjax.models._model import Model
+
+_SEED = 0  # of the abstract build, which draws nothing
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(p) for p in path)
+
+
+def _nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for path, value in flat.items():
+        node = out
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = value
+    return out
+
+
+def _leaf(tree: Mapping[str, Any], path: tuple[str, ...], what: str) -> Any:
+    node: Any = tree
+    for name in path:
+        if not isinstance(node, Mapping) or name not in node:
+            have = sorted(node) if isinstance(node, Mapping) else "an array"
+            raise ValueError(f"{what}: nothing at {'/'.join(path)!r}; found {have}")
+        node = node[name]
+    return node
+
+
+def _values(state: nnx.State) -> dict[tuple[str, ...], Any]:
+    return {_names(path): v.get_value() for path, v in nnx.to_flat_state(state)}
+
+
+def _fill(abstract: nnx.State, value: Callable[[tuple[str, ...], Any], Any]) -> nnx.State:
+    flat = [(path, v.replace(value(_names(path), v))) for path, v in nnx.to_flat_state(abstract)]
+    return nnx.from_flat_state(flat)
+
+
+def _state(module: Any) -> dict[str, Any]:
+    _, _, _, state = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    return _nested(_values(state))
+
+
+def from_nnx(build: Callable[..., Any]) -> Model:
+    """See `Model.from_nnx`."""
+    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(_SEED)))
+    graph, params_of, streams_of, state_of = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
+    has_state = bool(nnx.to_flat_state(state_of))
+    has_streams = bool(nnx.to_flat_state(streams_of))
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        _, params, _, _ = nnx.split(build(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)
+        return _nested(_values(params))
+
+    def init_state() -> dict[str, Any]:
+        return _state(build(nnx.Rngs(_SEED)))
+
+    def stream(key: jax.Array | None) -> Callable[[tuple[str, ...], Any], Any]:
+        if key is None:
+            key = jax.random.key(_SEED)
+        keys = iter(jax.random.split(key, max(1, len(nnx.to_flat_state(streams_of)))))
+        return lambda path, v: jnp.zeros(v.shape, v.dtype) if path[-1] == "count" else next(keys)
+
+    def apply(
+        params: Mapping[str, Any],
+        inputs: Any,
+        *,
+        state: Mapping[str, Any] | None = None,
+        key: jax.Array | None = None,
+        train: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        if has_state and state is None:
+            raise ValueError(
+                "this model keeps a state (batch statistics): pass state=model.init_state() and "
+                "carry on with the state that apply returns"
+            )
+        if train and has_streams and key is None:
+            raise ValueError("this model draws random numbers in training: pass key=")
+        module = nnx.merge(
+            graph,
+            _fill(params_of, lambda path, _: _leaf(params, path, "params")),
+            _fill(streams_of, stream(key)),
+            _fill(state_of, lambda path, _: _leaf(state or {}, path, "state")),
+        )
+        module.train() if train else module.eval()
+        out = module(inputs, **kwargs)
+        if state is None:
+            return out
+        return out, _state(module)
+
+    return Model(init, apply, init_state)

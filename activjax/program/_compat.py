@@ -1,0 +1,106 @@
+"""Everything that depends on the version of JAX: which primitive is which, and how to read it.
+
+Equations are read here and nowhere else; they are always rebuilt through public functions
+(`jax.lax.scan`, `jax.checkpoint`, ...), which do not change with the version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.extend.core as jec
+
+Equation = jec.JaxprEqn
+Jaxpr = jec.Jaxpr
+ClosedJaxpr = jec.ClosedJaxpr
+Literal = jec.Literal
+
+# Names rather than objects: they are what a printed jaxpr shows, and they outlive module moves.
+_KINDS = {
+    "jit": "jit",
+    "pjit": "jit",
+    "closed_call": "call",
+    "scan": "scan",
+    "while": "while",
+    "cond": "cond",
+    "remat2": "remat",
+    "remat": "remat",
+    "checkpoint": "remat",
+    "custom_jvp_call": "custom_jvp",
+    "custom_vjp_call": "custom_vjp",
+    "custom_vjp_call_jaxpr": "custom_vjp",
+}
+
+
+def kind(eqn: Equation) -> str | None:
+    """The kind of control flow that an equation is, or None."""
+    return _KINDS.get(eqn.primitive.name)
+
+
+def closed(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
+    """An open jaxpr without constants, closed."""
+    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+
+def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
+    """Every jaxpr among an equation's parameters, whatever the primitive."""
+    for value in eqn.params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, (Jaxpr, ClosedJaxpr)):
+                yield closed(item)
+
+
+def body(eqn: Equation) -> ClosedJaxpr:
+    """The single body of a jit, call, scan, remat or custom-rule equation."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in eqn.params:
+            return closed(eqn.params[name])
+    raise KeyError(f"{eqn.primitive.name} has no body among {sorted(eqn.params)}")
+
+
+@dataclass(frozen=True)
+class ScanParts:
+    """How a scan equation splits its operands and how it runs."""
+
+    n_consts: int
+    n_carry: int
+    length: int
+    reverse: bool
+    unroll: int
+
+
+def scan_parts(eqn: Equation) -> ScanParts:
+    """The parts of a scan equation."""
+    p = eqn.params
+    return ScanParts(p["num_consts"], p["num_carry"], p["length"], p["reverse"], p["unroll"])
+
+
+def is_recomputation(eqn: Equation) -> bool:
+    """Whether a remat equation is a forward pass evaluated again for the backward one."""
+    return bool(eqn.params.get("differentiated", False))
+
+
+def remat_options(eqn: Equation) -> dict[str, Any]:
+    """The keyword arguments that `jax.checkpoint` was called with."""
+    return {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
+
+
+def explicit_shardings(shardings: Any) -> list[jax.sharding.Sharding | None]:
+    """A jit equation's shardings, None where it leaves them open."""
+    return [s if isinstance(s, jax.sharding.Sharding) else None for s in shardings]
+
+
+def name_stack(eqn: Equation) -> str:
+    """The `jax.named_scope` path of an equation, relative to the jaxpr that holds it."""
+    return str(eqn.source_info.name_stack)
+
+
+def rebind(eqn: Equation, invals: list[Any]) -> list[Any]:
+    """Run one equation again, as it is, under the current trace."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    with eqn.ctx.manager:
+        out = eqn.primitive.bind(*invals, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]

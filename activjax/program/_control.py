@@ -1,0 +1,102 @@
+"""Rebuild an equation that holds others, through the public function that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from activjax.program import _compat
+from activjax.program._errors import UnsupportedError
+from activjax.program._interpret import Frame, Plan, interpret
+from activjax.program._walk import LOOP, LoopInfo
+
+Rebuild = Callable[[_compat.Equation, list[Any], Plan, Frame], list[Any]]
+
+
+def rebuild(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    """Run an equation with its body under `plan`.
+
+    Raises:
+      UnsupportedError: the operation cannot be opened.
+    """
+    kind = _compat.kind(eqn)
+    if kind not in _REBUILD:
+        raise UnsupportedError(f"`{eqn.primitive.name}` cannot be opened")
+    return _REBUILD[kind](eqn, invals, plan, frame)
+
+
+def _jit(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    # Inlined: XLA inlines inner jits anyway, and a fresh jit would compile on every eager call.
+    outs = interpret(_compat.body(eqn), invals, plan, frame)
+    shardings = _compat.explicit_shardings(eqn.params.get("out_shardings", (None,) * len(outs)))
+    return [
+        out if s is None else jax.lax.with_sharding_constraint(out, s)
+        for out, s in zip(outs, shardings, strict=True)
+    ]
+
+
+def _call(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    return interpret(_compat.body(eqn), invals, plan, frame)
+
+
+def _scan(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    parts, body = _compat.scan_parts(eqn), _compat.body(eqn)
+    consts = invals[: parts.n_consts]
+    init = invals[parts.n_consts : parts.n_consts + parts.n_carry]
+    xs = invals[parts.n_consts + parts.n_carry :]
+    names = LOOP.findall(_compat.name_stack(eqn))
+    loop = frame.loop(plan, LoopInfo(names[-1] if names else None, parts.length))
+
+    def step(carry: Any, slices: Any) -> Any:
+        own, beside = carry
+        index, x, fed = slices
+        inner = loop.enter(index, fed)
+        outs = interpret(body, [*consts, *own, *x], plan, inner)
+        beside, ys = loop.leave(beside, inner)
+        return (outs[: parts.n_carry], beside), (outs[parts.n_carry :], ys)
+
+    (carry, beside), (ys, side) = jax.lax.scan(
+        step,
+        (init, loop.carry),
+        (jnp.arange(parts.length, dtype=jnp.int32), xs, loop.xs),
+        length=parts.length,
+        reverse=parts.reverse,
+        unroll=parts.unroll,
+    )
+    loop.finish(beside, side)
+    return [*carry, *ys]
+
+
+def _remat(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    def run(*args: Any) -> Any:
+        inner = frame.child()
+        outs = interpret(_compat.body(eqn), args, plan, inner)
+        return outs, inner.side()
+
+    outs, side = jax.checkpoint(run, **_compat.remat_options(eqn))(*invals)
+    frame.absorb(side)
+    return outs
+
+
+def _custom(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    if frame.edits(plan):
+        # The custom rule describes another function now: differentiate the edited body.
+        return interpret(_compat.body(eqn), invals, plan, frame)
+    # Outputs keep their rule; the body runs beside them for what is read (XLA merges the two).
+    inner = frame.child(reading=True)
+    interpret(_compat.body(eqn), invals, plan, inner)
+    frame.absorb(inner.side())
+    return _compat.rebind(eqn, invals)
+
+
+_REBUILD: dict[str, Rebuild] = {
+    "jit": _jit,
+    "call": _call,
+    "scan": _scan,
+    "remat": _remat,
+    "custom_jvp": _custom,
+    "custom_vjp": _custom,
+}

@@ -1,0 +1,99 @@
+"""Walk the equations of a program, into every operation that holds others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from activjax.program import _compat
+
+# Markers that `aj.scope` and `aj.scan` leave in the name stack. Inner jaxprs carry stacks relative
+# to the equation that holds them, so a scope survives JAX's caches of traced functions.
+SCOPE = re.compile(r"aj\.scope\{([^{}]*)\}")
+LOOP = re.compile(r"aj\.loop\{([^{}]*)\}")
+
+#: Kinds of control flow that `interpret` opens and rebuilds.
+OPENED = frozenset({"jit", "call", "scan", "remat", "custom_jvp", "custom_vjp"})
+
+
+@dataclass(frozen=True)
+class LoopInfo:
+    """A loop around an equation: its name and the number of its iterations."""
+
+    name: str | None
+    length: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an equation stands: how to reach it, and what surrounds it.
+
+    Attributes:
+      path: indices of equations from the outermost jaxpr inwards.
+      scopes: names of the surrounding `aj.scope`s, outermost first.
+      loops: surrounding loops, outermost first.
+      blocked: why the equation cannot be reached by `interpret`, or None.
+    """
+
+    path: tuple[int, ...] = ()
+    scopes: tuple[str, ...] = ()
+    loops: tuple[LoopInfo, ...] = ()
+    blocked: str | None = None
+
+
+Interesting = Callable[[_compat.Equation], bool]
+
+
+def walk(
+    closed: _compat.ClosedJaxpr, interesting: Interesting
+) -> Iterator[tuple[_compat.Equation, Place]]:
+    """Yield every interesting equation with its place, in execution order.
+
+    The second evaluation of a rematerialised forward pass is passed over: its equations are
+    copies. Equations inside an operation that `interpret` cannot open are yielded with the reason.
+    """
+    yield from _walk(closed.jaxpr, interesting, Place(), {})
+
+
+def _walk(
+    jaxpr: _compat.Jaxpr, interesting: Interesting, place: Place, memo: dict[int, bool]
+) -> Iterator[tuple[_compat.Equation, Place]]:
+    for i, eqn in enumerate(jaxpr.eqns):
+        found = interesting(eqn)
+        inner = () if found else tuple(_compat.subprograms(eqn))
+        if not found and not any(_holds(sub.jaxpr, interesting, memo) for sub in inner):
+            continue
+        stack = _compat.name_stack(eqn)
+        here = replace(
+            place,
+            path=(*place.path, i),
+            scopes=(*place.scopes, *SCOPE.findall(stack)),
+        )
+        if found:
+            yield eqn, here
+            continue
+        kind = _compat.kind(eqn)
+        if kind == "remat" and _compat.is_recomputation(eqn):
+            continue
+        if kind == "scan":
+            names = LOOP.findall(stack)
+            info = LoopInfo(names[-1] if names else None, _compat.scan_parts(eqn).length)
+            here = replace(here, loops=(*here.loops, info))
+        if kind not in OPENED:
+            reason = f"inside `{eqn.primitive.name}`, which activjax does not open yet"
+            here = replace(here, blocked=here.blocked or reason)
+        for sub in (_compat.body(eqn),) if kind in OPENED else inner:
+            yield from _walk(sub.jaxpr, interesting, here, memo)
+
+
+def _holds(jaxpr: _compat.Jaxpr, interesting: Interesting, memo: dict[int, bool]) -> bool:
+    """Whether a jaxpr holds an interesting equation; remembered, since helpers are shared."""
+    key = id(jaxpr)
+    if key not in memo:
+        memo[key] = any(
+            interesting(eqn)
+            or any(_holds(sub.jaxpr, interesting, memo) for sub in _compat.subprograms(eqn))
+            for eqn in jaxpr.eqns
+        )
+    return memo[key]

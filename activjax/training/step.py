@@ -1,0 +1,96 @@
+"""One optimiser step as a pure function of a state that holds everything training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from activjax.data import Batches, BatchState
+from activjax.models import Model
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run carries, and so everything that a checkpoint must hold.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimiser's state.
+      model_state: batch statistics and the like; `{}` for a model without.
+      batches: the position in the data.
+      key: random key of the steps to come.
+    """
+
+    params: Any
+    opt_state: Any
+    model_state: Any
+    batches: BatchState
+    key: Array
+
+
+Loss = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]
+
+
+def init_state(
+    model: Model, optimiser: optax.GradientTransformation, batches: Batches, key: Array
+) -> TrainState:
+    """The state before the first step, everything random drawn from `key`."""
+    of_params, of_batches, rest = jax.random.split(key, 3)
+    params = model.init(of_params)
+    return TrainState(
+        params, optimiser.init(params), model.init_state(), batches.init(of_batches), rest
+    )
+
+
+def train_step(
+    loss: Loss, optimiser: optax.GradientTransformation, state: TrainState, batch: Any
+) -> tuple[TrainState, dict[str, Array]]:
+    """One step of gradient descent.
+
+    Args:
+      loss: `loss(params, model_state, batch, key)` returns the loss, the new model state and
+        metrics; `classification` makes one.
+      optimiser: any optax transformation; its hyper-parameters may be traced.
+      state: the state, its batch position already moved on (`Batches.next`).
+      batch: what `loss` takes.
+
+    Returns:
+      The new state, and the metrics with `loss` among them.
+    """
+    key, of_step = jax.random.split(state.key)
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (value, (model_state, metrics)), grads = grad(state.params, state.model_state, batch, of_step)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    state = state._replace(params=params, opt_state=opt_state, model_state=model_state, key=key)
+    return state, {"loss": value, **metrics}
+
+
+def accuracy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
+    """Share of examples whose largest logit is their label's (the first of equals counts)."""
+    return jnp.mean((jnp.argmax(logits, axis=-1) == labels).astype(logits.dtype))
+
+
+def classification(model: Model) -> Loss:
+    """The mean cross-entropy of a classifier, for `train_step`.
+
+    Args:
+      model: maps inputs to logits `[n, classes]`.
+
+    Returns:
+      A loss on batches `(inputs, labels)` that also reports `accuracy` on the batch.
+    """
+
+    def loss(params: Any, model_state: Any, batch: Any, key: Array) -> Any:
+        inputs, labels = batch
+        out = model.apply(params, inputs, state=model_state or None, key=key, train=True)
+        logits, model_state = out if model_state else (out, model_state)
+        value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return value, (model_state, {"accuracy": accuracy(logits, labels)})
+
+    return loss

@@ -1,0 +1,67 @@
+"""Calling a transformed function: plain functions directly, jitted ones compiled once.
+
+A plain function is traced again on every eager call, so it never goes stale. A function that its
+user jitted is held to jit's own contract: the transformed one is compiled once for each signature.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from activjax import program
+
+_LIMIT = 128  # compiled variants kept for one function
+_compiled: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def through(
+    f: Callable[..., Any], kind: Any, spec: Any, body: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The function `(*args, **kwargs) -> body(f, spec, args, kwargs)`.
+
+    Args:
+      f: the function being transformed.
+      kind: a hashable that tells this transform and its static options from others.
+      spec: selectors and edits, a pytree: its arrays are traced, the rest is static.
+      body: the transform itself.
+    """
+    if not isinstance(f, jax.stages.Wrapped):
+
+        def direct(*args: Any, **kwargs: Any) -> Any:
+            return body(f, spec, args, kwargs)
+
+        return direct
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        split = program.split_arguments((spec, args, kwargs), {})
+        key = (kind, split.treedef, split.static)
+        try:
+            variants = _compiled.setdefault(f, {})
+            run = variants.get(key)
+        except TypeError:  # a static argument cannot be hashed: nothing to look up
+            return body(f, spec, args, kwargs)
+        if run is None:
+            run = jax.jit(_runner(weakref.ref(f), split, body))
+            variants[key] = run
+            if len(variants) > _LIMIT:
+                del variants[next(iter(variants))]
+        return run(split.arrays)
+
+    return compiled
+
+
+def _runner(
+    ref: weakref.ref[Any], split: program.Arguments, body: Callable[..., Any]
+) -> Callable[[Any], Any]:
+    # Holds neither the function (the cache would keep it alive) nor the first call's arrays.
+    skeleton = split.without_arrays()
+
+    def run(arrays: Any) -> Any:
+        (spec, args, kwargs), _ = skeleton.merge(arrays)
+        return body(ref(), spec, args, kwargs)
+
+    return run

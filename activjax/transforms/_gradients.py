@@ -1,0 +1,103 @@
+"""`act_vjp`, `act_grads`: derivatives with respect to activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from activjax import program
+from activjax.transforms._call import through
+from activjax.transforms._frame import Read, Write
+from activjax.transforms._names import SiteError
+from activjax.transforms._plan import plan_reads, run
+from activjax.transforms._selectors import Selector, as_selectors
+from activjax.transforms._sites import discover
+from activjax.transforms.edits import Add, Each
+
+Selection = str | Selector | Sequence[str | Selector]
+
+
+def act_vjp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., Any]:
+    """Read activations, and pull cotangents of the output back to them.
+
+    Args:
+      f: any function that JAX can trace, with tagged values.
+      select: as for `capture`, without `reduce`; the sites must be floating-point.
+
+    Returns:
+      A function of `f`'s arguments that returns `(out, acts, pullback)`. `pullback(cotangent)`,
+      of a value like `out`, is a dict of arrays shaped like `acts`: the derivative with respect to
+      each value, everything computed from it included. All sites come from one backward pass.
+
+    Raises:
+      SiteError: as for `capture`; or a site has no derivative.
+    """
+    selectors = as_selectors(select)
+
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        return _act_vjp(f, selectors, args, kwargs)
+
+    return transformed
+
+
+def act_grads(f: Callable[..., Any], select: Selection = "**") -> Callable[..., Any]:
+    """Read activations and the gradient of a scalar function with respect to them.
+
+    Args:
+      f: a function that returns a scalar.
+      select: as for `act_vjp`.
+
+    Returns:
+      A function of `f`'s arguments that returns `(out, acts, grads)`.
+
+    Raises:
+      TypeError: `f` does not return a scalar.
+      SiteError: as for `act_vjp`.
+    """
+    return through(f, "act_grads", as_selectors(select), _act_grads)
+
+
+def _act_vjp(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
+    traced = program.trace(f, *args, **kwargs)
+    table = discover(traced)
+    reads = plan_reads(table, selectors)
+    for name, read in reads.items():
+        if read.target.reduce is not None:
+            raise SiteError(f"site {name!r}: a reduced value has no derivative; reduce the result")
+        if not jnp.issubdtype(read.inner.dtype, jnp.inexact):
+            raise SiteError(
+                f"site {name!r} has dtype {read.inner.dtype}, which has no derivative: select "
+                "floating-point sites only"
+            )
+
+    def perturbed(shifts: dict[str, jax.Array]) -> Any:
+        return run(traced, table, reads, _shifts(reads, shifts))
+
+    zeros = {name: jnp.zeros(read.shape(), read.inner.dtype) for name, read in reads.items()}
+    out, vjp, acts = jax.vjp(perturbed, zeros, has_aux=True)
+    return out, acts, jax.tree_util.Partial(_pull, vjp)
+
+
+def _pull(vjp: Callable[..., Any], cotangent: Any) -> Any:
+    (grads,) = vjp(cotangent)
+    return grads
+
+
+def _shifts(reads: dict[str, Read], shifts: dict[str, jax.Array]) -> dict[str, list[Write]]:
+    # A zero added at each site: its gradient is the site's.
+    out = {}
+    for number, (name, read) in enumerate(reads.items()):
+        value = Each(shifts[name]) if read.target.site.loops else shifts[name]
+        out[name] = [] if read.target.empty else [Write(number, read.target, Add(value))]
+    return out
+
+
+def _act_grads(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
+    out, acts, pullback = _act_vjp(f, selectors, args, kwargs)
+    shape = getattr(out, "shape", None)
+    if shape != ():
+        raise TypeError(f"act_grads needs a function that returns a scalar, got shape {shape}")
+    return out, acts, pullback(jnp.ones_like(out))

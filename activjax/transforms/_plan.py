@@ -1,0 +1,134 @@
+"""From selectors and edits to a plan over a traced program, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from activjax import program
+from activjax.transforms._frame import Actions, ActivationFrame, Read, Write, feeds, read_one
+from activjax.transforms._names import SiteError
+from activjax.transforms._selectors import Selector, as_selectors, resolve
+from activjax.transforms._sites import Site, SiteTable
+from activjax.transforms.edits import Edit, as_edit
+
+Edits = Sequence[tuple[Selector, Edit]]
+
+
+def normalise_edits(
+    edits: Mapping[str, Any] | Sequence[tuple[str | Selector, Any]],
+) -> tuple[tuple[tuple[Selector, Edit], ...], bool]:
+    """Edits as pairs in order, and whether they came as a mapping (which has no order).
+
+    Raises:
+      TypeError: not a mapping or a list of pairs, or a value that is no edit.
+    """
+    if isinstance(edits, Mapping):
+        pairs, mapping = list(edits.items()), True
+    elif isinstance(edits, Sequence) and not isinstance(edits, str):
+        pairs, mapping = list(edits), False
+    else:
+        raise TypeError(
+            f"edits: expected {{glob: edit}} or [(selector, edit), ...], got {type(edits).__name__}"
+        )
+    out = []
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(f"edits: expected pairs (selector, edit), got {pair!r}")
+        (selector,) = as_selectors(pair[0])
+        if selector.reduce is not None:
+            raise SiteError(
+                f"select({selector.site!r}, reduce=...) cannot be edited: a reduced value has no "
+                "place to go back to"
+            )
+        out.append((selector, as_edit(pair[1])))
+    return tuple(out), mapping
+
+
+def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Read]:
+    """What to read, by site, in execution order.
+
+    Raises:
+      SiteError: no such site, a blocked one, or one that two selectors choose.
+    """
+    found: dict[str, Read] = {}
+    for selector in selectors:
+        for site in table.match(selector.site):
+            if site.name in found:
+                raise SiteError(
+                    f"site {site.name!r} is chosen by two selectors; capture it once and index "
+                    "the result, or capture twice"
+                )
+            target = resolve(selector, site)
+            one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
+            inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
+            found[site.name] = Read(target, inner)
+    return {name: found[name] for name in table.names if name in found}
+
+
+def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list[Write]]:
+    """What to edit, by site.
+
+    Raises:
+      SiteError: no such site, a blocked one, two entries of a mapping for one, or a per-iteration
+        value whose leading axes are not those of the loops.
+    """
+    out: dict[str, list[Write]] = {}
+    patterns: dict[str, str] = {}
+    number = 0
+    for selector, edit in edits:
+        for site in table.match(selector.site):
+            if mapping and site.name in out:
+                raise SiteError(
+                    f"site {site.name!r} is hit by two entries of a mapping, "
+                    f"{patterns[site.name]!r} and {selector.site!r}: pass a list to fix the order"
+                )
+            target = resolve(selector, site)
+            patterns[site.name] = selector.site
+            for value in feeds(edit):
+                _check_each(value, target.loop_axes(), site)
+            if not target.empty:
+                out.setdefault(site.name, []).append(Write(number, target, edit))
+            number += 1
+    return out
+
+
+def _check_each(value: Any, axes: tuple[int, ...], site: Site) -> None:
+    if not site.loops:
+        raise SiteError(f"site {site.name!r} is in no loop; `each` has nothing to run over")
+    got = jnp.shape(value)
+    if got[: len(axes)] != axes:
+        loops = ", ".join(f"{name}={n}" for name, n in site.loops)
+        raise SiteError(
+            f"site {site.name!r} (loops {loops}): `each` needs leading axes {axes}, got shape {got}"
+        )
+
+
+def run(
+    traced: program.Program,
+    table: SiteTable,
+    reads: dict[str, Read],
+    writes: dict[str, list[Write]],
+    key: jax.Array | None = None,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Run a traced program with reads and edits. Returns its output and what was read."""
+    plan = program.Plan()
+    for site in table:
+        actions = Actions(
+            tuple(writes.get(site.name, ())),
+            (reads[site.name],) if site.name in reads else (),
+        )
+        if actions.writes or actions.reads:
+            plan.add(site.place, actions)
+    values = {
+        w.number: [jnp.asarray(v) for v in found]
+        for ws in writes.values()
+        for w in ws
+        if (found := feeds(w.edit))
+    }
+    frame = ActivationFrame(values, key)
+    flat = program.interpret(traced.closed, traced.arguments.arrays, plan, frame)
+    return traced.unflatten(flat), {name: frame.taps[name] for name in reads}

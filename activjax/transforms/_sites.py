@@ -1,0 +1,200 @@
+"""`sites`: the list of everything that can be read or edited in a function."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from activjax import program
+from activjax.transforms._names import SiteError, matches, missing
+from activjax.transforms._tag import tag_p
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named value in a traced program.
+
+    Attributes:
+      name: unique name; repeated ones are `base#0`, `base#1`, ... in execution order.
+      base: the name as tagged, with its scopes.
+      shape: shape of one example: without loop axes and without mapped axes.
+      dtype: the dtype.
+      axes: names of the axes of `shape`, or None.
+      mapped: sizes of the axes added by `jax.vmap` inside the function, outermost first.
+      loops: surrounding loops, outermost first, as (name, length).
+      blocked: why it can be neither read nor edited, or None.
+      place: where it stands in the program.
+      batch_dims: positions of the mapped axes in the value.
+    """
+
+    name: str
+    base: str
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: tuple[str, ...] | None
+    mapped: tuple[int, ...]
+    loops: tuple[tuple[str, int], ...]
+    blocked: str | None
+    place: program.Place
+    batch_dims: tuple[int, ...]
+
+    @property
+    def captured_shape(self) -> tuple[int, ...]:
+        """Shape of what `capture` returns: loops, then mapped axes, then the value's own."""
+        return (*(n for _, n in self.loops), *self.mapped, *self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what `capture` returns."""
+        return math.prod(self.captured_shape) * self.dtype.itemsize
+
+
+class SiteTable(Sequence[Site]):
+    """The sites of a function, in execution order."""
+
+    def __init__(self, sites: Sequence[Site]):
+        self._sites = tuple(sites)
+
+    @overload
+    def __getitem__(self, index: int) -> Site: ...
+    @overload
+    def __getitem__(self, index: slice) -> SiteTable: ...
+    def __getitem__(self, index: int | slice) -> Site | SiteTable:
+        """A site, or a table of some."""
+        if isinstance(index, slice):
+            return SiteTable(self._sites[index])
+        return self._sites[index]
+
+    def __len__(self) -> int:
+        """The number of sites."""
+        return len(self._sites)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in execution order."""
+        return tuple(s.name for s in self._sites)
+
+    def match(self, pattern: str) -> tuple[Site, ...]:
+        """The sites that a glob names.
+
+        Raises:
+          SiteError: it names none, or one that is blocked.
+        """
+        found = tuple(s for s in self._sites if matches(pattern, s.name, s.base))
+        if not found:
+            raise missing(pattern, self.names)
+        for site in found:
+            if site.blocked:
+                raise SiteError(f"site {site.name!r} cannot be reached: it is {site.blocked}")
+        return found
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """The cells of `table`, one tuple a site."""
+        for s in self._sites:
+            own = list(s.axes or ("",) * len(s.shape))
+            dims = [f"{a}={n}" if a else str(n) for a, n in zip(own, s.shape, strict=True)]
+            yield (
+                s.name,
+                str(np.dtype(s.dtype)) if isinstance(s.dtype, np.dtype) else str(s.dtype),
+                " ".join(dims) or "scalar",
+                " ".join(str(n) for n in s.mapped) or "-",
+                " ".join(f"{name}={n}" for name, n in s.loops) or "-",
+                _bytes(s.nbytes),
+                s.blocked or "",
+            )
+
+    def table(self) -> Any:
+        """A `rich` table: name, dtype, shape of one example, mapped axes, loops, bytes, blocked."""
+        from rich.table import Table
+
+        total = sum(s.nbytes for s in self._sites if not s.blocked)
+        out = Table(caption=f"{len(self)} sites, {_bytes(total)} if all are captured")
+        for heading in ("site", "dtype", "shape", "mapped", "loops", "bytes", "blocked"):
+            out.add_column(
+                heading,
+                justify="right" if heading == "bytes" else "left",
+                overflow="fold",
+                no_wrap=heading == "bytes",
+            )
+        for row in self.rows():
+            out.add_row(*row)
+        return out
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=120, no_color=True)
+        with console.capture() as text:
+            console.print(self.table())
+        return text.get().rstrip()
+
+
+def _bytes(n: int) -> str:
+    size = float(n)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _is_tag(eqn: Any) -> bool:
+    return eqn.primitive is tag_p
+
+
+def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int], ...]:
+    # Unnamed loops are counted from the innermost outwards.
+    depth = len(loops)
+    return tuple((i.name or f"loop{depth - 1 - k}", i.length) for k, i in enumerate(loops))
+
+
+def discover(traced: program.Program) -> SiteTable:
+    """The sites of a traced program."""
+    found = list(program.walk(traced.closed, _is_tag))
+    bases = ["/".join((*place.scopes, eqn.params["name"])) for eqn, place in found]
+    counts, seen = Counter(bases), Counter()
+    sites = []
+    for (eqn, place), base in zip(found, bases, strict=True):
+        aval: Any = eqn.outvars[0].aval
+        dims = eqn.params["batch_dims"]
+        name = f"{base}#{seen[base]}" if counts[base] > 1 else base
+        seen[base] += 1
+        sites.append(
+            Site(
+                name=name,
+                base=base,
+                shape=tuple(n for i, n in enumerate(aval.shape) if i not in dims),
+                dtype=aval.dtype,
+                axes=eqn.params["axes"],
+                mapped=tuple(aval.shape[d] for d in dims),
+                loops=_loop_names(place.loops),
+                blocked=place.blocked,
+                place=place,
+                batch_dims=dims,
+            )
+        )
+    return SiteTable(sites)
+
+
+def sites(f: Callable[..., Any]) -> Callable[..., SiteTable]:
+    """List the sites of `f`, in execution order, without running it.
+
+    Args:
+      f: any function that JAX can trace.
+
+    Returns:
+      A function of `f`'s arguments (arrays or `jax.ShapeDtypeStruct`s) that returns the table.
+
+    Example:
+      >>> print(aj.sites(f)(x))  # doctest: +SKIP
+    """
+
+    def listed(*args: Any, **kwargs: Any) -> SiteTable:
+        return discover(program.trace(f, *args, **kwargs))
+
+    return listed
