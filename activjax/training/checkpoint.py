@@ -1,0 +1,270 @@
+"""Checkpoints: a pytree of arrays in, the same bits out, whatever was killed in between.
+
+Orbax stores the arrays; here are the things it leaves open: every dtype and typed random keys
+round-trip bit for bit, a digest over every file finds damage before Orbax meets it, and the newest
+checkpoint that is whole is the one restored. A checkpoint `folder/<step>` is an Orbax folder of
+numpy arrays plus `manifest.json`, written last by a rename: without it the checkpoint does not
+exist. One process writes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_TMP = "*.orbax-checkpoint-tmp*"
+_MANIFEST = "manifest.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; says which folder and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What `restore` found: the step it was saved at, the state, and the `meta` saved with it."""
+
+    step: int
+    state: Any
+    meta: dict[str, Any]
+
+
+def save(
+    folder: str | Path, step: int, state: Any, *, meta: dict[str, Any] | None = None, keep: int = 2
+) -> Path:
+    """Save `state` as `folder/<step>`, atomically, then drop all but the last `keep`.
+
+    Args:
+        folder: holds the checkpoints of one run; created if missing.
+        step: names the checkpoint; an existing one of the same step is replaced.
+        state: pytree of arrays, typed random keys and Python numbers.
+        meta: JSON values kept beside it.
+        keep: how many of the newest to keep, at least 1.
+
+    Raises:
+        CheckpointError: it could not be written (full disk, no permission); older ones are intact.
+    """
+    folder = Path(folder)
+    path = folder / f"{step:010d}"
+    save_tree(path, state, meta={**(meta or {}), "step": step})
+    for old in steps(folder)[:-keep]:
+        _remove(folder / f"{old:010d}")
+    return path
+
+
+def restore(
+    folder: str | Path, like: Any, *, warn: Callable[[str], object] = warnings.warn
+) -> Restored | None:
+    """The newest whole checkpoint, or None where there is none at all.
+
+    Args:
+        folder: as given to `save`.
+        like: pytree of the same structure; arrays or `jax.ShapeDtypeStruct`s. Leaves that are
+            numpy arrays or Python numbers come back as such, all others as JAX arrays.
+        warn: called with one sentence for every damaged checkpoint that is passed over.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none can be used.
+    """
+    folder = Path(folder)
+    reasons = []
+    for step in reversed(steps(folder)):
+        path = folder / f"{step:010d}"
+        try:
+            state, meta = load_tree(path, like)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            warn(f"{'; '.join(reasons)}; continuing from the one before, step {step}")
+        return Restored(step, state, meta)
+    if reasons:
+        raise CheckpointError(
+            f"{'; '.join(reasons)}; no older one is left: delete {folder} to start again"
+        )
+    return None
+
+
+def steps(folder: str | Path) -> list[int]:
+    """The steps that have a complete checkpoint, in increasing order."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.parent.name) for p in folder.glob(f"[0-9]*/{_MANIFEST}"))
+
+
+def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None) -> None:
+    """Save one pytree at `path`, atomically, replacing what is there. Raises as `save`."""
+    path = Path(path).absolute()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    arrays, entries = {}, []
+    for i, (where, leaf) in enumerate(leaves):
+        stored, entry = _encode(leaf)
+        entries.append({"path": jax.tree_util.keystr(where), **entry})
+        if stored.size:  # Orbax refuses empty arrays; shape and dtype say all there is
+            arrays[f"{i:05d}"] = stored
+    arrays = arrays or {"none": np.zeros(1, np.uint8)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(_TMP):  # of a save that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        _remove(path)
+        with _quiet() as ocp:
+            ocp.save(path, arrays)
+        manifest = {"leaves": entries, "digest": _digest(path), "meta": meta or {}}
+        with open(path / (_MANIFEST + ".tmp"), "w") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, path / _MANIFEST)
+    except Exception as error:
+        raise CheckpointError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Load what `save_tree` wrote.
+
+    Args:
+        path: the folder.
+        like: as in `restore`.
+
+    Returns:
+        The tree and its `meta`.
+
+    Raises:
+        CheckpointError: missing, damaged, or of other leaves, shapes or dtypes than `like`.
+    """
+    path = Path(path).absolute()
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text())
+        if _digest(path) != manifest["digest"]:
+            raise ValueError("its files have changed since it was written")
+        with _quiet() as ocp:
+            arrays = ocp.load(path)
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path} is damaged ({_reason(error)})") from error
+    wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
+    entries = manifest["leaves"]
+    names = [jax.tree_util.keystr(where) for where, _ in wanted]
+    if names != [entry["path"] for entry in entries]:
+        odd = set(names).symmetric_difference(entry["path"] for entry in entries)
+        raise CheckpointError(
+            f"checkpoint {path} holds another state: {', '.join(sorted(odd)[:3]) or 'other order'}"
+        )
+    leaves = []
+    for i, ((_, leaf), entry) in enumerate(zip(wanted, entries)):
+        shape, dtype = _aval(leaf)
+        if list(shape) != entry["shape"] or dtype != entry["dtype"]:
+            raise CheckpointError(
+                f"checkpoint {path} holds another state: {entry['path']} is "
+                f"{entry['dtype']}{entry['shape']}, expected {dtype}{list(shape)}"
+            )
+        leaves.append(_decode(arrays.get(f"{i:05d}"), entry, leaf))
+    return jax.tree_util.tree_unflatten(treedef, leaves), manifest["meta"]
+
+
+def _is_key(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _aval(leaf: Any) -> tuple[tuple[int, ...], str]:
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return tuple(leaf.shape), str(leaf.dtype)
+
+
+def _encode(leaf: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    shape, dtype = _aval(leaf)
+    entry = {"shape": list(shape), "dtype": dtype}
+    if _is_key(leaf):
+        entry["impl"] = str(jax.random.key_impl(leaf))
+        data = np.asarray(jax.random.key_data(leaf))
+        return data, {**entry, "stored": str(data.dtype)}
+    data = np.ascontiguousarray(np.asarray(leaf)).reshape(shape)
+    # what numpy itself knows, and bfloat16, is stored as it is; the rest (float8, int4) as bytes
+    native = data.dtype.kind in "biufc" or dtype == "bfloat16"
+    if not native:
+        data = data.ravel().view(np.uint8)
+    return data, {**entry, "stored": dtype if native else "bytes"}
+
+
+def _decode(data: np.ndarray | None, entry: dict[str, Any], like: Any) -> Any:
+    if "impl" in entry:
+        if data is None:  # no keys at all
+            return jax.random.split(jax.random.key(0, impl=entry["impl"]), entry["shape"])
+        return jax.random.wrap_key_data(jax.numpy.asarray(data), impl=entry["impl"])
+    dtype = jax.numpy.dtype(entry["dtype"])
+    raw = np.zeros(0, dtype) if data is None else data
+    raw = raw.view(dtype) if entry["stored"] == "bytes" else raw
+    data = raw.reshape(entry["shape"])
+    if isinstance(like, (bool, int, float, complex)) and not isinstance(like, np.generic):
+        return type(like)(data.item())
+    if isinstance(like, np.generic):
+        return data[()]
+    if isinstance(like, np.ndarray):
+        return data
+    sharding = getattr(like, "sharding", None)
+    if sharding is not None and getattr(like, "committed", True):
+        return jax.device_put(data, sharding)
+    return jax.numpy.asarray(data)
+
+
+def _remove(path: Path) -> None:
+    (path / _MANIFEST).unlink(missing_ok=True)  # first: a kill halfway leaves no damaged one
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    """Hash of the names and contents of all files of a checkpoint but the manifest."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith(_MANIFEST))
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error)
+    for known in ("No space left on device", "File too large", "Disk quota exceeded"):
+        if known in text:  # tensorstore wraps it in a page of C++ detail
+            return known
+    return (text.splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Any]:
+    """Orbax, without the noise of its threads about an error that is raised anyway."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                from orbax.checkpoint import v1 as ocp
+
+                yield ocp
+            except BaseException:
+                sys.unraisablehook = lambda _: None
+                time.sleep(0.05)  # its writers find their event loop closed
+                gc.collect()  # its abandoned coroutines warn when they are collected
+                raise
+    finally:
+        log.setLevel(level)
+        sys.unraisablehook = hook

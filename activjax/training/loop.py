@@ -1,0 +1,249 @@
+"""The one training loop: a pure step, scanned in chunks by one compiled program.
+
+The number of steps of a chunk is an argument of the program, so wherever a run is cut (by a
+checkpoint, a measurement, a kill) the same instructions run for every step: a resumed run ends
+with the same bits. Arrays that the step closes over, such as a data set, are passed to the
+program as arguments and are not compiled into it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jax_core
+
+Step = Callable[[Any], tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What happened between two looks of the host, as given to `on_chunk`.
+
+    Attributes:
+        start, stop: steps done before and after.
+        state: the state after `stop` steps; valid only during the call (the next chunk reuses
+            its memory).
+        metrics: tree of numpy arrays `[stop - start, ...]`, one entry per step.
+        measured: what `measure` gave at `stop`, or None where nothing was measured.
+        seconds: wall time of the chunk.
+    """
+
+    start: int
+    stop: int
+    state: Any
+    metrics: Any
+    measured: Any
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What `run` returns.
+
+    Attributes:
+        state: after the last step.
+        metrics: tree of numpy arrays `[steps - start, ...]`.
+        measured: step -> tree of numpy arrays, in increasing order.
+        compile_seconds: time spent tracing and compiling.
+    """
+
+    state: Any
+    metrics: Any
+    measured: dict[int, Any]
+    compile_seconds: float
+
+
+class Program:
+    """The compiled loop over one `step`; made once, it serves every state of the same shapes.
+
+    Args:
+        step: `state -> (state, metrics)`, pure; traced once.
+        like: a state, or its abstract shapes.
+        chunk: the most steps one call runs.
+
+    Raises:
+        TypeError: the state that `step` returns differs in structure, shape or dtype; the message
+            names the first leaf that does.
+    """
+
+    def __init__(self, step: Step, like: Any, chunk: int):
+        begin = time.perf_counter()
+        self.chunk = chunk
+        like = jax.tree.map(_abstract, like)
+        self._call, self._consts, (new, self.metrics_like) = _close(step, like)
+        _check_same(like, new)
+        # one compilation, before the first step, whatever chunk lengths come
+        self._advance = (
+            jax.jit(self._run, donate_argnums=1)
+            .lower(jax.tree.map(_abstract, self._consts), like, jax.ShapeDtypeStruct((), jnp.int32))
+            .compile()
+        )
+        self.compile_seconds = time.perf_counter() - begin
+
+    def _run(self, consts: Any, state: Any, n: Any) -> tuple[Any, Any]:
+        buffers = jax.tree.map(
+            lambda m: jnp.zeros((self.chunk, *m.shape), m.dtype), self.metrics_like
+        )
+
+        def body(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, metrics = self._call(consts, carry[0])
+            return state, jax.tree.map(lambda b, m: b.at[i].set(m), carry[1], metrics)
+
+        return jax.lax.fori_loop(0, n, body, (state, buffers))
+
+    def __call__(self, state: Any, n: int) -> tuple[Any, Any]:
+        """Run `n <= chunk` steps. `state` is donated; metrics come back as numpy `[n, ...]`."""
+        state, buffers = self._advance(self._consts, state, np.int32(n))
+        return state, jax.tree.map(lambda b: np.asarray(b)[:n], buffers)
+
+
+def run(
+    step: Step,
+    state: Any,
+    *,
+    steps: int,
+    chunk: int,
+    start: int = 0,
+    measure: Callable[[Any], Any] | None = None,
+    measure_at: Iterable[int] = (),
+    on_chunk: Callable[[Chunk], object] | None = None,
+) -> Finished:
+    """Run `step` from `start` to `steps`.
+
+    Args:
+        step: `state -> (state, metrics)`, pure. Whatever has to be saved, such as the position of
+            a batch iterator, is in the state. NaN and infinities in metrics pass through as they
+            are.
+        state: pytree of arrays after `start` steps. It is copied once and not consumed.
+        steps: total number of steps.
+        chunk: the host looks at every multiple of it, and at `measure_at` and `steps`.
+        start: steps done already.
+        measure: `state -> pytree of arrays`, pure; compiled once.
+        measure_at: steps at which to measure; 0 is before training, `steps` is the end. Those up
+            to a `start > 0` are taken as measured already.
+        on_chunk: called after every chunk, and at step 0 if that is measured. It ends the run by
+            raising.
+
+    Raises:
+        ValueError: `chunk < 1`, `start` not in `0..steps`, or a measurement beyond `steps`.
+        TypeError: `step` changes the structure, a shape or a dtype of the state.
+    """
+    measure_at = sorted(set(measure_at))
+    _check_steps(steps, chunk, start, measure_at)
+    # fresh buffers: donation needs leaves that do not share memory, and the caller keeps its own
+    state = jax.tree.map(_fresh, state)
+    program = Program(step, state, chunk)
+    observe = None if measure is None else _Measure(measure, state)
+    measured: dict[int, Any] = {}
+    history = []
+
+    def look(begin: int, stop: int, metrics: Any, seconds: float) -> None:
+        seen = None
+        if observe is not None and stop in measure_at:
+            seen = measured[stop] = observe(state)
+        if on_chunk is not None:
+            on_chunk(Chunk(begin, stop, state, metrics, seen, seconds))
+
+    nothing = jax.tree.map(lambda m: np.zeros((0, *m.shape), m.dtype), program.metrics_like)
+    if start == 0 and 0 in measure_at:
+        look(0, 0, nothing, 0.0)
+    at = start
+    while at < steps:
+        begin = time.perf_counter()
+        stop = next_boundary(at, steps, chunk, measure_at)
+        state, metrics = program(state, stop - at)
+        history.append(metrics)
+        look(at, stop, metrics, time.perf_counter() - begin)
+        at = stop
+    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), nothing, *history)
+    compile_seconds = program.compile_seconds + (observe.compile_seconds if observe else 0.0)
+    return Finished(state, metrics, measured, compile_seconds)
+
+
+def next_boundary(at: int, steps: int, chunk: int, measure_at: Iterable[int]) -> int:
+    """Where the chunk that begins at step `at` ends; the same wherever the run began."""
+    ends = [steps, (at // chunk + 1) * chunk, *(m for m in measure_at if m > at)]
+    return min(ends)
+
+
+class _Measure:
+    """`measure`, traced and compiled once, at its first use."""
+
+    def __init__(self, measure: Callable[[Any], Any], state: Any):
+        self._measure, self._like = measure, jax.tree.map(_abstract, state)
+        self._compiled: Any = None
+        self.compile_seconds = 0.0
+
+    def __call__(self, state: Any) -> Any:
+        if self._compiled is None:
+            begin = time.perf_counter()
+            call, self._consts, _ = _close(self._measure, self._like)
+            consts = jax.tree.map(_abstract, self._consts)
+            self._compiled = jax.jit(call).lower(consts, self._like).compile()
+            self.compile_seconds = time.perf_counter() - begin
+        return jax.tree.map(_to_host, self._compiled(self._consts, state))
+
+
+def _close(f: Callable[[Any], Any], like: Any) -> tuple[Callable[[Any, Any], Any], list, Any]:
+    """Trace `f(like)` once: `call(consts, x)`, the arrays it closed over, its abstract result."""
+    closed, out_like = jax.make_jaxpr(f, return_shape=True)(like)
+    out_tree = jax.tree.structure(out_like)
+    jaxpr = closed.jaxpr
+
+    def call(consts: list, x: Any) -> Any:
+        f = jax_core.jaxpr_as_fun(jax_core.ClosedJaxpr(jaxpr, consts))
+        leaves = f(*jax.tree.leaves(x))
+        return jax.tree.unflatten(out_tree, map(_strong, leaves))
+
+    return call, [jnp.asarray(c) for c in closed.consts], out_like
+
+
+def _fresh(leaf: Any) -> jax.Array:
+    return _strong(jnp.copy(leaf))
+
+
+def _strong(leaf: Any) -> Any:
+    """The leaf without a weak type, so that what goes round the loop has one type for good."""
+    return leaf if _is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
+def _to_host(leaf: Any) -> Any:
+    return leaf if _is_key(leaf) else np.asarray(leaf)  # typed keys have no numpy form
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _check_same(before: Any, after: Any) -> None:
+    one, other = jax.tree.structure(before), jax.tree.structure(after)
+    if one != other:
+        raise TypeError(
+            f"step must return a state of the structure it was given: got {other}, expected {one}"
+        )
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after)):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            name = jax.tree_util.keystr(path, simple=True, separator="/") or "the state"
+            raise TypeError(
+                f"step changes {name} from {a.dtype}{list(a.shape)} to {b.dtype}{list(b.shape)}; "
+                "cast or reshape it in step, or start from the type it has after one step"
+            )
+
+
+def _check_steps(steps: int, chunk: int, start: int, measure_at: list[int]) -> None:
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if not 0 <= start <= steps:
+        raise ValueError(f"start must lie in 0..{steps}, got {start}")
+    if measure_at and not 0 <= measure_at[0] <= measure_at[-1] <= steps:
+        raise ValueError(f"measure_at must lie in 0..{steps}, got {measure_at}")
