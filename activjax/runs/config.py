@@ -1,0 +1,227 @@
+"""From a YAML file and `key=value` overrides to a checked `RunConfig`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from activjax.runs import _yaml, contract, schema, sources
+from activjax.runs._words import did_you_mean, dotted, show
+from activjax.runs.contract import Experiment
+from activjax.runs.errors import ConfigError
+
+SETTINGS = ("experiment", "name", "seeds", "checkpoint_seconds")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*$")
+_MAX_SEED = 2**32
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """A run that can be started: every default filled in, everything checked.
+
+    Attributes:
+        name: the folder under `runs/`.
+        experiment: the loaded experiment.
+        config: an instance of its `Config`.
+        seeds: distinct seeds, one cell each.
+        checkpoint_seconds: at most this long is lost by a kill; does not change numbers.
+        source: hash of the sources (activjax's and the experiment's).
+        id: 12 hex digits over config, seeds, sources and data files.
+    """
+
+    name: str
+    experiment: Experiment
+    config: Any
+    seeds: tuple[int, ...]
+    checkpoint_seconds: float
+    source: str
+    id: str
+
+    def as_yaml(self, experiment: str) -> dict[str, Any]:
+        """The whole config as a mapping that reads back to this run."""
+        return {
+            "experiment": experiment,
+            "name": self.name,
+            "seeds": list(self.seeds),
+            "checkpoint_seconds": self.checkpoint_seconds,
+            **schema.plain(self.config),
+        }
+
+
+def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file (or a mapping with the same keys) and apply overrides.
+
+    Args:
+        config: path of a YAML file, or a mapping; a mapping needs `name`, and its experiment's
+            path is relative to the working directory.
+        overrides: `key=value`, nested `model.width=32`, list positions `layers.0=8`; the value is
+            read as in a file.
+
+    Raises:
+        ConfigError: with one line per problem: file and line (or override), key, what was
+            expected, what is there, the nearest valid key.
+    """
+    if isinstance(config, Mapping):
+        source, folder, default_name = "config", None, None
+        data, lines = dict(config), {}
+    else:
+        path = Path(config)
+        source, folder, default_name = str(path), path.parent, path.stem
+        data, lines = _yaml.read_file(path)
+        if data is None:
+            raise ConfigError(f"{source}: the file is empty, expected at least `experiment:`")
+        if not isinstance(data, dict):
+            raise ConfigError(f"{source}: expected `key: value` lines, got {show(data)}")
+    given: dict[tuple[str | int, ...], str] = {}
+    for text in overrides:
+        _override(data, text, given)
+    reader = _Reader(source, lines, given)
+    return reader.read(data, folder, default_name)
+
+
+class _Reader:
+    """Collects the problems of one config, each with its place."""
+
+    def __init__(self, source: str, lines: _yaml.Lines, given: dict[tuple, str]):
+        self.source, self.lines, self.given = source, lines, given
+        self.problems: list[tuple[int, str]] = []
+
+    def read(self, data: dict, folder: Path | None, default_name: str | None) -> RunConfig:
+        name = data.get("experiment")
+        if not isinstance(name, str) or not name:
+            if "experiment" in data:
+                self.add(("experiment",), f"expected a module or .py path, got {show(name)}")
+            else:
+                near = [key for key in data if did_you_mean(str(key), ["experiment"])]
+                hint = f"; is '{near[0]}' meant?" if near else ""
+                self.add((), f"missing key 'experiment' (a module or .py path){hint}")
+            self.fail()
+        try:
+            experiment = contract.load(str(name), folder)
+        except ConfigError as error:
+            raise ConfigError(f"{self.place(('experiment',))}: {error}") from None
+        run_name = self.run_name(data.get("name", default_name))
+        seeds = self.seeds(data.get("seeds", 1))
+        seconds = self.seconds(data.get("checkpoint_seconds", 20))
+        own = {key: value for key, value in data.items() if key not in SETTINGS}
+        known = [*schema.keys(experiment.Config), *SETTINGS]
+        for key in [key for key in own if key not in known]:
+            del own[key]
+            self.add(
+                (key,),
+                f"unknown key{did_you_mean(str(key), known)} "
+                f"(keys of {experiment.label}: {', '.join(schema.keys(experiment.Config))}; "
+                f"of every run: {', '.join(SETTINGS)})",
+            )
+        value, problems = schema.read(experiment.Config, own)
+        for problem in problems:
+            self.add(problem.path, problem.message)
+        self.fail()
+        digest = sources.source_hash(experiment.path)
+        run_id = sources.run_id(
+            {"seeds": list(seeds), **schema.plain(value)}, digest, _data_hash(experiment, value)
+        )
+        return RunConfig(run_name, experiment, value, seeds, seconds, digest, run_id)
+
+    def run_name(self, name: Any) -> str:
+        if isinstance(name, str) and _NAME.match(name):
+            return name
+        wanted = "letters, digits and _ . + - (it names a folder)"
+        if name is None:
+            self.add((), f"missing key 'name' ({wanted})")
+        else:
+            self.add(("name",), f"expected {wanted}, got {show(name)}")
+        return ""
+
+    def seeds(self, seeds: Any) -> tuple[int, ...]:
+        wanted = "a number of seeds >= 1 or a list of distinct integers >= 0"
+        if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
+            return tuple(range(seeds))
+        if isinstance(seeds, (list, tuple)) and seeds:
+            for i, seed in enumerate(seeds):
+                if isinstance(seed, bool) or not isinstance(seed, int):
+                    self.add(("seeds", i), f"expected an integer, got {show(seed)}")
+                elif not 0 <= seed < _MAX_SEED:
+                    self.add(("seeds", i), f"expected 0 <= seed < 2**32, got {seed}")
+                elif seed in seeds[:i]:
+                    self.add(("seeds", i), f"seed {seed} is given twice")
+            return tuple(seeds)
+        self.add(("seeds",), f"expected {wanted}, got {show(seeds)}")
+        return ()
+
+    def seconds(self, value: Any) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+        self.add(("checkpoint_seconds",), f"expected a number >= 0, got {show(value)}")
+        return 0.0
+
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """File and line (or override) of the deepest known part of a path."""
+        for depth in range(len(path), -1, -1):
+            if path[:depth] in self.given:
+                return f"override `{self.given[path[:depth]]}`"
+            if depth and path[:depth] in self.lines:
+                return f"{self.source}:{self.lines[path[:depth]]}"
+        return self.source
+
+    def add(self, path: tuple[str | int, ...], message: str) -> None:
+        line = next(
+            (self.lines[path[:d]] for d in range(len(path), 0, -1) if path[:d] in self.lines), 0
+        )
+        key = f"{dotted(path)}: " if path else ""
+        self.problems.append((line, f"{self.place(path)}: {key}{message}"))
+
+    def fail(self) -> None:
+        if self.problems:
+            ordered = sorted(self.problems, key=lambda problem: problem[0])
+            raise ConfigError("\n".join(text for _, text in ordered))
+
+
+def _override(data: dict[str, Any], text: str, given: dict[tuple, str]) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override `{text}`: expected key=value, such as seeds=3")
+    if key == "experiment":
+        raise ConfigError(f"override `{text}`: the experiment is chosen by the config file")
+    parts = key.split(".")
+    here: Any = data
+    path: list[str | int] = []
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(here, list):
+            if not part.isdecimal() or int(part) >= len(here):
+                raise ConfigError(
+                    f"override `{text}`: {dotted(path)} is a list of {len(here)}; "
+                    f"expected a position 0..{len(here) - 1}, got '{part}'"
+                )
+            index: Any = int(part)
+        elif isinstance(here, dict):
+            index = part
+            if not last and not isinstance(here.get(part), (dict, list)):
+                here[part] = {}
+        else:
+            raise ConfigError(f"override `{text}`: {dotted(path)} has no keys inside it")
+        path.append(index)
+        if last:
+            here[index] = _yaml.read_text(value, f"override `{text}`")[0]
+            given[tuple(path)] = text
+        else:
+            here = here[index]
+
+
+def _data_hash(experiment: Experiment, config: Any) -> str | None:
+    data_files = experiment.function("data_files")
+    if data_files is None:
+        return None
+    try:
+        return sources.data_hash(data_files(config))
+    except OSError as error:
+        raise ConfigError(
+            f"{experiment.label}: data_files: cannot read {error.filename}: {error.strerror}"
+        ) from None
+    except Exception as error:
+        text = contract.user_traceback(error, experiment.path)
+        raise ConfigError(f"{experiment.label}: data_files(config) raised:\n{text}") from None
