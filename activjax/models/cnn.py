@@ -9,8 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from activjax.models._layers import activation as activation_of
-from activjax.models._layers import check_sizes, he_normal
+from activjax.models._layers import activation as activation_of, check_sizes, he_normal
 from activjax.models._model import Model
 from activjax.transforms import scope, tag
 

@@ -6,14 +6,16 @@ place (`_control`). A rule set subclasses `Frame`; see `activjax.transforms` for
 """
 
 from activjax.program._errors import UnsupportedError as UnsupportedError
-from activjax.program._interpret import Frame as Frame
-from activjax.program._interpret import Loop as Loop
-from activjax.program._interpret import Plan as Plan
-from activjax.program._interpret import interpret as interpret
-from activjax.program._trace import Arguments as Arguments
-from activjax.program._trace import Program as Program
-from activjax.program._trace import split_arguments as split_arguments
-from activjax.program._trace import trace as trace
-from activjax.program._walk import LoopInfo as LoopInfo
-from activjax.program._walk import Place as Place
-from activjax.program._walk import walk as walk
+from activjax.program._interpret import (
+    Frame as Frame,
+    Loop as Loop,
+    Plan as Plan,
+    interpret as interpret,
+)
+from activjax.program._trace import (
+    Arguments as Arguments,
+    Program as Program,
+    split_arguments as split_arguments,
+    trace as trace,
+)
+from activjax.program._walk import LoopInfo as LoopInfo, Place as Place, walk as walk

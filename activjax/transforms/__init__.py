@@ -2,15 +2,9 @@
 
 from activjax.transforms import edits as edits
 from activjax.transforms._capture import capture as capture
-from activjax.transforms._gradients import act_grads as act_grads
-from activjax.transforms._gradients import act_vjp as act_vjp
+from activjax.transforms._gradients import act_grads as act_grads, act_vjp as act_vjp
 from activjax.transforms._intervene import intervene as intervene
 from activjax.transforms._names import SiteError as SiteError
-from activjax.transforms._selectors import Selector as Selector
-from activjax.transforms._selectors import select as select
-from activjax.transforms._sites import Site as Site
-from activjax.transforms._sites import SiteTable as SiteTable
-from activjax.transforms._sites import sites as sites
-from activjax.transforms._tag import scan as scan
-from activjax.transforms._tag import scope as scope
-from activjax.transforms._tag import tag as tag
+from activjax.transforms._selectors import Selector as Selector, select as select
+from activjax.transforms._sites import Site as Site, SiteTable as SiteTable, sites as sites
+from activjax.transforms._tag import scan as scan, scope as scope, tag as tag

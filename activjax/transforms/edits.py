@@ -145,7 +145,7 @@ def _orthonormal(directions: Any, x: Array, ctx: Context) -> Array:
             f"site {ctx.site!r} has {x.shape[-1]} features; directions have shape {u.shape}, "
             "expected [d] or [r, d]"
         )
-    work = jnp.promote_types(x.dtype, jnp.float32)
+    work = x.dtype if x.dtype.itemsize >= 4 else jnp.float32  # no linear algebra in 16 bits
     u = u.astype(work)
     if u.shape[0] == 1:
         norm = jnp.linalg.norm(u)

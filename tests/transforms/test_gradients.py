@@ -1,0 +1,81 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import activjax as aj
+from tests.transforms import networks as nets
+
+SITES = ["embed", "blocks/pre", "blocks/post", "score"]
+
+
+@pytest.mark.parametrize("f", nets.LOOPED)
+def test_gradients_of_all_layers_equal_finite_differences(f):
+    with jax.enable_x64(True):
+        p = jax.tree.map(lambda a: np.asarray(a, np.float64), nets.params())
+        x = np.asarray(nets.inputs(), np.float64)
+        out, acts, grads = aj.act_grads(f, SITES)(p, x)
+        chex.assert_trees_all_equal_shapes(acts, grads)
+        assert grads["score"] == 1
+        step = 1e-6  # central differences in float64: error about step^2 + eps/step = 2e-10
+        for name in SITES[:3]:
+            shape = acts[name].shape
+            for i in np.ndindex(shape):
+                bump = np.zeros(shape)
+                bump[i] = step
+                value = aj.edits.each(bump) if "blocks" in name else bump
+                up = aj.intervene(f, {name: aj.edits.add(value)})(p, x)
+                value = aj.edits.each(-bump) if "blocks" in name else -bump
+                down = aj.intervene(f, {name: aj.edits.add(value)})(p, x)
+                assert np.isclose((up - down) / (2 * step), grads[name][i], rtol=1e-6, atol=1e-8)
+        assert np.isclose(out, nets.by_hand(p, x)[0])
+
+
+def test_pullback_is_linear_and_crosses_jit():
+    p = nets.params()
+    xs = jnp.stack([nets.inputs(), -nets.inputs()])
+    mapped = jax.vmap(nets.scanned, (None, 0))
+    out, acts, pullback = aj.act_vjp(mapped, "blocks/post")(p, xs)
+    assert acts["blocks/post"].shape == (nets.L, 2, nets.D)
+    first = jax.jit(lambda pull, ct: pull(ct))(pullback, jnp.array([1.0, 0.0]))["blocks/post"]
+    assert first.shape == acts["blocks/post"].shape
+    assert (first[:, 1] == 0).all()  # the second example does not move the first output
+    one = aj.act_grads(nets.scanned, "blocks/post")(p, xs[0])[2]["blocks/post"]
+    chex.assert_trees_all_close(first[:, 0], one, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(
+        pullback(jnp.array([2.0, 0.0]))["blocks/post"], 2 * first, rtol=1e-6
+    )
+    assert out.shape == (2,)
+
+
+def test_chosen_layers_and_positions():
+    p, x = nets.params(), nets.inputs()
+    full = aj.act_grads(nets.scanned, "blocks/post")(p, x)[2]["blocks/post"]
+    chosen = aj.select("blocks/post", layers=[4, 1], at={"d": [2, 0]})
+    for f in (nets.scanned, jax.jit(nets.scanned)):
+        _, acts, grads = aj.act_grads(f, chosen)(p, x)
+        assert acts["blocks/post"].shape == grads["blocks/post"].shape == (2, 2)
+        chex.assert_trees_all_close(
+            grads["blocks/post"], full[np.ix_([4, 1], [2, 0])], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_gradient_norms_of_a_batch_by_vmap():
+    p = nets.params()
+    xs = jax.random.normal(jax.random.key(0), (3, 4))
+    grads = jax.vmap(aj.act_grads(nets.scanned, "embed"), (None, 0))(p, xs)[2]["embed"]
+    assert grads.shape == (3, nets.D)
+
+
+def test_refusals():
+    def f(x):
+        n = aj.tag(jnp.arange(3), "n")
+        return aj.tag(x * n.sum().astype(x.dtype), "h").sum()
+
+    with pytest.raises(aj.SiteError, match="'n' has dtype int32, which has no derivative"):
+        aj.act_grads(f)(jnp.ones(2))
+    with pytest.raises(aj.SiteError, match="a reduced value has no derivative"):
+        aj.act_grads(f, aj.select("h", reduce=jnp.sum))(jnp.ones(2))
+    with pytest.raises(TypeError, match=r"returns a scalar, got shape \(2,\)"):
+        aj.act_grads(lambda x: aj.tag(x, "h"))(jnp.ones(2))
