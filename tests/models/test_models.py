@@ -33,7 +33,7 @@ def test_initialisation_is_he_normal_and_vmaps_over_seeds():
     kernel = params["layers"]["0"]["dense"]["kernel"]
     assert kernel.shape == (3, 256, 512)
     assert len({float(k[0, 0]) for k in kernel}) == 3
-    # The sample sd of n normals has a relative standard error of 1/sqrt(2n): 0.0014 here, 5 of them.
+    # The sd of n normals has a relative standard error of 1/sqrt(2n), 0.0014 here: five of them.
     assert jnp.allclose(kernel.std((1, 2)), (2 / 256) ** 0.5, rtol=0.007)
     assert (params["layers"]["0"]["dense"]["bias"] == 0).all()
 

@@ -1,4 +1,4 @@
-"""Small networks in every form of control flow, each beside a version that returns its activations."""
+"""Small networks in every form of control flow, and one that returns its activations by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,216 @@
+"""Every public transform and method, with small inputs: what the contract tests run over.
+
+A new method is entered here; `test_contracts.test_every_public_name_is_entered` fails until it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import activjax as aj
+from activjax import fit, models, patterns
+
+D = 6
+
+
+@dataclass(frozen=True)
+class Case:
+    """One function under the contract.
+
+    Attributes:
+      name: the public name, with a variant after a dot.
+      fn: a pure function of arrays.
+      args: `args(n, dtype, seed)` builds its arguments for n examples, the data first.
+      differentiable: whether gradients with respect to the data mean something.
+      empty: "works", or part of the error that n = 0 gives.
+      single: the same for n = 1.
+      nan: what a NaN in the data does: "spreads" to some output, counts as "inactive" (like -1),
+        or leaves outputs "finite" (they are choices, or the value was replaced).
+      tol: relative and absolute tolerance between two compilations of the same arithmetic.
+      counted: whether floating-point outputs are ratios of counts, float32 whatever the data.
+    """
+
+    name: str
+    fn: Callable[..., Any]
+    args: Callable[..., tuple[Any, ...]]
+    differentiable: bool = True
+    empty: str = "works"
+    single: str = "works"
+    nan: str = "spreads"
+    tol: float = 1e-5
+    counted: bool = False
+
+
+def rows(n: int, dtype: Any = jnp.float32, seed: int = 0) -> tuple[Any, ...]:
+    """`[n, D]` examples."""
+    return (jax.random.normal(jax.random.key(seed), (n, D), dtype),)
+
+
+def labelled(n: int, dtype: Any = jnp.float32, seed: int = 0) -> tuple[Any, ...]:
+    """Examples and labels 0, 1, 2."""
+    return (*rows(n, dtype, seed), jnp.arange(n, dtype=jnp.int32) % 3)
+
+
+MLP = models.mlp([D, 8, 5])
+PARAMS = MLP.init(jax.random.key(1))
+WS = jax.random.normal(jax.random.key(2), (4, D, D)) / D
+
+
+def network(x: jax.Array) -> jax.Array:
+    """A scanned network on rows, with sites in and around the loop."""
+
+    def layer(h: jax.Array, w: jax.Array) -> Any:
+        h = jnp.matmul(h, w.astype(h.dtype), precision="highest")
+        return aj.tag(jnp.tanh(h), "post", axes="batch d"), None
+
+    h = aj.tag(jax.nn.relu(x), "in", axes="batch d")
+    h, _ = aj.scan(jax.checkpoint(layer), h, WS, name="layers")
+    return aj.tag(h.sum(axis=-1), "out", axes="batch")
+
+
+E = aj.edits
+V = jnp.linspace(-1.0, 1.0, D)
+EDITS = {
+    "add": E.add(V),
+    "replace": E.replace(V),
+    "scale": E.scale(0.5),
+    "project_out": E.project_out(V),
+    "patch_subspace": E.patch_subspace(V, jnp.eye(D)[:2]),
+    "clamp": E.clamp(-0.5, 0.5),
+    "top_k": E.top_k(2),
+    "renorm": E.renorm(E.add(V)),
+    "chain": E.chain(E.add(V), jnp.negative),
+    "each": E.add(E.each(jnp.ones((4, D)))),
+}
+
+
+def _apply_mlp(x: jax.Array) -> jax.Array:
+    return MLP.apply(jax.tree.map(lambda p: p.astype(x.dtype), PARAMS), x)
+
+
+def _act_vjp(x: jax.Array) -> Any:
+    out, acts, pullback = aj.act_vjp(network, "post")(x)
+    return acts, pullback(jnp.ones_like(out))
+
+
+TRANSFORMS = [
+    Case("capture", aj.capture(network), rows),
+    Case("capture.mlp", aj.capture(_apply_mlp), rows),
+    Case("capture.layer", aj.capture(network, aj.select("post", layers=2), out=False), rows),
+    Case("capture.position", aj.capture(network, aj.select("post", at={"d": [3, 0]})), rows),
+    Case("act_vjp", _act_vjp, rows),
+    Case("act_grads", aj.act_grads(lambda x: network(x).sum(), "post"), rows),
+    *(
+        Case(
+            f"intervene.{name}",
+            aj.intervene(network, {"post": edit}),
+            rows,
+            differentiable=name != "replace",  # nothing is left of the data
+            nan="finite" if name == "replace" else "spreads",
+        )
+        for name, edit in EDITS.items()
+    ),
+]
+
+
+def _codes(x: Any) -> patterns.Codes:
+    return patterns.codes({"h": x})
+
+
+def _hard(name: str, fn: Callable[..., Any], args: Any = rows, **options: Any) -> Case:
+    # Codes are bits: no gradient, and equal to the bit.
+    options = {"differentiable": False, "nan": "inactive", "tol": 0.0, **options}
+    return Case(name, fn, args, **options)
+
+
+PATTERNS = [
+    _hard("codes", _codes),
+    _hard("unpack", lambda x: patterns.unpack(_codes(x))),
+    _hard("hamming", lambda x: patterns.hamming(_codes(x), _codes(x + 1))),
+    _hard(
+        "flips",
+        lambda x: patterns.flips(_codes(x), _codes(x - 1)),
+        empty="no examples",
+        counted=True,
+    ),
+    _hard("count_distinct", lambda x: patterns.count_distinct(_codes(x))),
+    _hard("partition", lambda x: patterns.partition(_codes(x))),
+    _hard(
+        "redundancy_ratio",
+        lambda x: patterns.redundancy_ratio(_codes(x)),
+        empty="no examples",
+        counted=True,
+    ),
+    _hard("neuron_partition", lambda x: patterns.neuron_partition(_codes(x)), empty="no examples"),
+]
+
+NOTHING = "nothing to fit|expected .n., n >= 1"
+
+FIT = [
+    Case(
+        "knn",
+        lambda x, y: fit.knn(fit.pairwise_sq_euclidean(x), y, k=1, n_classes=3),
+        labelled,
+        differentiable=False,
+        empty=NOTHING,
+        nan="finite",
+    ),
+    Case(
+        "pairwise_sq_euclidean",
+        lambda x: fit.pairwise_sq_euclidean(x),
+        rows,
+        empty=NOTHING,
+        tol=1e-4,
+    ),
+    Case(
+        "logistic",
+        lambda x, y: fit.logistic(x, y, l2=1.0, n_classes=3).coef,
+        labelled,
+        differentiable=False,  # through a while loop of unknown length
+        empty=NOTHING,
+        tol=1e-3,
+    ),
+    Case(
+        "kmeans",
+        lambda x: fit.kmeans(jax.random.key(0), x, 1).centers,
+        rows,
+        differentiable=False,
+        empty=NOTHING,
+        tol=1e-4,
+    ),
+    Case(
+        "majority_vote",
+        lambda x, y: fit.majority_vote(y % 2, y, n_clusters=2, n_classes=3),
+        labelled,
+        differentiable=False,
+        empty=NOTHING,
+        nan="finite",
+    ),
+    Case("ridge", lambda x: fit.ridge(x, x[:, 0], 1.0).coef, rows, empty=NOTHING, tol=1e-4),
+    Case(
+        "pca",
+        lambda x: fit.pca(x, 1).explained_variance,
+        rows,
+        empty=NOTHING,
+        single="at least 2",
+        tol=1e-4,
+    ),
+    Case("standardise", lambda x: fit.standardise(x).transform(x), rows, empty=NOTHING),
+]
+
+CASES = [*TRANSFORMS, *PATTERNS, *FIT]
+
+#: Public names that are no functions of arrays, or that other cases run through.
+EXEMPT = {
+    "transforms": {
+        "edits", "scan", "scope", "select", "sites", "tag",  # every case above uses or reads them
+        "Selector", "Site", "SiteError", "SiteTable",
+    },
+    "patterns": {"Codes", "Flips", "Partition", "Distinct", "DistinctCounter"},
+    "fit": {"KMeans", "Logistic", "PCA", "Linear", "Standardise"},
+}  # fmt: skip
