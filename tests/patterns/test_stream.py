@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from activjax.patterns import DistinctCounter, codes, count_distinct
-from activjax.patterns import _stream as stream_module
+from activjax.patterns import DistinctCounter, _stream as stream_module, codes, count_distinct
 from activjax.patterns._fingerprint import LANES, HashKeys, fingerprint, hash_keys
 
 KEY = jax.random.key(7)
