@@ -95,9 +95,9 @@ def logistic(
             In float32, rounding decides below about 1e-7.
 
     Returns:
-        Logistic, in the dtype of `X`. If `X` has a NaN or an infinity the fit is NaN and not
-        `converged`; so too where rounding stops the descent above the tolerance, with the best
-        point reached.
+        Logistic, in the dtype of `X`. `converged` is false where iterations ran out or rounding
+        stopped the descent above the tolerance (the fit is then the last point reached), and
+        where `X` has a NaN or an infinity (the fit is then NaN).
 
     Raises:
         ValueError: wrong shapes, no examples, labels out of range, `l2 <= 0`.

@@ -28,10 +28,10 @@ def gradient(X, y, coef, intercept, l2):
     return residual.T @ X + l2 * coef, residual.sum(axis=0)
 
 
-@pytest.mark.parametrize("l2", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("l2", [0.1, 10.0])
 def test_equals_scikit_learns_within_what_strong_convexity_allows(l2):
-    X, y = digits()
-    fit, theirs = logistic(X, y, l2=l2, n_classes=10), reference(X, y, l2)
+    X, y = digits(400, 5)
+    fit, theirs = logistic(X, y, l2=l2, n_classes=5), reference(X, y, l2)
     assert bool(fit.converged)
     # The objective is l2-strongly convex in the coefficients and convex in the intercepts, and
     # its gradient is 0 at their optimum, so with the gradient (g, h) at ours

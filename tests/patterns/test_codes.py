@@ -46,7 +46,7 @@ def test_booleans_and_integers(dtype):
         np.testing.assert_array_equal(unpack(codes(x)), bits)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     n=st.sampled_from([0, 3]),
     units=st.sampled_from([1, 31, 32, 33, 63, 64, 65]),
@@ -93,7 +93,7 @@ def test_sites_are_laid_end_to_end_and_can_be_found_again():
         all_codes.site("pre")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([1, 31, 33, 64]), min_size=1, max_size=3),
     seed=st.integers(0, 99),

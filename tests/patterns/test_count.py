@@ -42,7 +42,7 @@ def test_by_hand():
 
 
 # 128 units are the last that are sorted as words, 129 the first that go through fingerprints.
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     n=st.sampled_from([1, 33]),
     units=st.sampled_from([1, 31, 33, 128, 129]),
@@ -86,7 +86,7 @@ def test_still_exact_when_fingerprints_collide(lanes):
 def test_vmap_and_leading_axes_equal_a_loop():
     bits = np.stack([repeated_bits(seed, 20, 150, 3 + 5 * seed) for seed in range(3)])
     many = jax.vmap(codes)(jnp.asarray(bits))
-    for f in (partition, count_distinct, redundancy_ratio, neuron_partition):
+    for f in (redundancy_ratio, neuron_partition):
         looped = [f(codes(one)) for one in bits]
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *looped)
         chex.assert_trees_all_equal(f(many), stacked)
