@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
@@ -64,45 +65,45 @@ def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         ConfigError: with one line per problem: file and line (or override), key, what was
             expected, what is there, the nearest valid key.
     """
-    if isinstance(config, Mapping):
-        source, folder, default_name = "config", None, None
-        data, lines = dict(config), {}
-    else:
-        path = Path(config)
-        source, folder, default_name = str(path), path.parent, path.stem
-        data, lines = _yaml.read_file(path)
-        if data is None:
-            raise ConfigError(f"{source}: the file is empty, expected at least `experiment:`")
-        if not isinstance(data, dict):
-            raise ConfigError(f"{source}: expected `key: value` lines, got {show(data)}")
-    given: dict[tuple[str | int, ...], str] = {}
+    data, folder, reader = _open(config)
     for text in overrides:
-        _override(data, text, given)
-    reader = _Reader(source, lines, given)
+        _override(data, text, reader.given)
+    default_name = None if isinstance(config, Mapping) else Path(config).stem
     return reader.read(data, folder, default_name)
+
+
+def experiment_of(path: str | Path) -> Experiment:
+    """The experiment that a config file names, whatever else is in the file.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    data, folder, reader = _open(path)
+    return reader.experiment(data, folder)
+
+
+def _open(config: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path | None, _Reader]:
+    if isinstance(config, Mapping):
+        return copy.deepcopy(dict(config)), None, _Reader("config", {})
+    path = Path(config)
+    data, lines = _yaml.read_file(path)
+    if data is None:
+        raise ConfigError(f"{path}: the file is empty, expected at least `experiment:`")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, got {show(data)}")
+    return data, path.parent, _Reader(str(path), lines)
 
 
 class _Reader:
     """Collects the problems of one config, each with its place."""
 
-    def __init__(self, source: str, lines: _yaml.Lines, given: dict[tuple, str]):
-        self.source, self.lines, self.given = source, lines, given
+    def __init__(self, source: str, lines: _yaml.Lines):
+        self.source, self.lines = source, lines
+        self.given: dict[tuple[str | int, ...], str] = {}  # path -> the override that set it
         self.problems: list[tuple[int, str]] = []
 
     def read(self, data: dict, folder: Path | None, default_name: str | None) -> RunConfig:
-        name = data.get("experiment")
-        if not isinstance(name, str) or not name:
-            if "experiment" in data:
-                self.add(("experiment",), f"expected a module or .py path, got {show(name)}")
-            else:
-                near = [key for key in data if did_you_mean(str(key), ["experiment"])]
-                hint = f"; is '{near[0]}' meant?" if near else ""
-                self.add((), f"missing key 'experiment' (a module or .py path){hint}")
-            self.fail()
-        try:
-            experiment = contract.load(str(name), folder)
-        except ConfigError as error:
-            raise ConfigError(f"{self.place(('experiment',))}: {error}") from None
+        experiment = self.experiment(data, folder)
         run_name = self.run_name(data.get("name", default_name))
         seeds = self.seeds(data.get("seeds", 1))
         seconds = self.seconds(data.get("checkpoint_seconds", 20))
@@ -125,6 +126,21 @@ class _Reader:
             {"seeds": list(seeds), **schema.plain(value)}, digest, _data_hash(experiment, value)
         )
         return RunConfig(run_name, experiment, value, seeds, seconds, digest, run_id)
+
+    def experiment(self, data: dict, folder: Path | None) -> Experiment:
+        name = data.get("experiment")
+        if not isinstance(name, str) or not name:
+            if "experiment" in data:
+                self.add(("experiment",), f"expected a module or .py path, got {show(name)}")
+            else:
+                near = [key for key in data if did_you_mean(str(key), ["experiment"])]
+                hint = f"; is '{near[0]}' meant?" if near else ""
+                self.add((), f"missing key 'experiment' (a module or .py path){hint}")
+            self.fail()
+        try:
+            return contract.load(str(name), folder)
+        except ConfigError as error:
+            raise ConfigError(f"{self.place(('experiment',))}: {error}") from None
 
     def run_name(self, name: Any) -> str:
         if isinstance(name, str) and _NAME.match(name):

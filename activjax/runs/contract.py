@@ -18,6 +18,7 @@ What cannot be batched defines `Config` and `main(config, out) -> Result` instea
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -26,14 +27,14 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from activjax.runs import fields
 from activjax.runs._words import did_you_mean
-from activjax.runs.errors import ConfigError
+from activjax.runs.errors import ConfigError, ExperimentError, RunError
 from activjax.runs.sources import local_files
 
 RESERVED = ("experiment", "name", "seeds", "checkpoint_seconds", "sweep")
@@ -141,13 +142,26 @@ def check(experiment: Experiment) -> Experiment:
     return experiment
 
 
+@contextlib.contextmanager
+def running(experiment: Experiment, name: str) -> Iterator[None]:
+    """Run the experiment's own code; what it raises becomes an `ExperimentError` that shows it."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        text = user_traceback(error, experiment.path)
+        raise ExperimentError(f"{experiment.label}: {name} raised\n{text}") from error
+
+
 def user_traceback(error: BaseException, path: Path) -> str:
     """The traceback from the experiment's own code on, without the frames that led there."""
     frames = traceback.extract_tb(error.__traceback__)
     folder = str(path.parent)
     first = next((i for i, f in enumerate(frames) if f.filename == str(path)), None)
     if first is None:
-        first = next((i for i, f in enumerate(frames) if f.filename.startswith(folder)), 0)
+        inside = (i for i, f in enumerate(frames) if f.filename.startswith(folder))
+        first = next(inside, len(frames))  # a syntax error has no frame of its own
     kept = [f for f in frames[first:] if "/jax/_src/" not in f.filename]
     lines = traceback.format_list(kept) + traceback.format_exception_only(error)
     return "".join(lines).rstrip()
@@ -175,9 +189,7 @@ def _import_file(path: Path) -> ModuleType:
     for name, module in list(sys.modules.items()):  # a second load in a notebook sees the edits
         if getattr(module, "__file__", None) in files:
             del sys.modules[name]
-    # its own folder comes first, as for a script, so that it can import what lies beside it
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+    _search_beside(path.parent)
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"activjax_experiment_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -195,7 +207,21 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
+def _search_beside(folder: Path | None) -> None:
+    """Let imports find what lies in the experiment's folder, as for a script; one at a time."""
+    while _beside:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(_beside.pop())
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+        _beside.append(str(folder))
+
+
+_beside: list[str] = []
+
+
 def _import_dotted(name: str, folder: Path) -> ModuleType:
+    _search_beside(None)
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):

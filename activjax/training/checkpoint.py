@@ -29,6 +29,7 @@ import numpy as np
 
 _TMP = "*.orbax-checkpoint-tmp*"
 _MANIFEST = "manifest.json"
+DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 class CheckpointError(RuntimeError):
@@ -241,7 +242,7 @@ def _digest(path: Path) -> str:
 
 def _reason(error: BaseException) -> str:
     text = str(error)
-    for known in ("No space left on device", "File too large", "Disk quota exceeded"):
+    for known in DISK_FULL:
         if known in text:  # tensorstore wraps it in a page of C++ detail
             return known
     return (text.splitlines() or [type(error).__name__])[0][:200]

@@ -49,12 +49,14 @@ class Finished:
     Attributes:
         state: after the last step.
         metrics: tree of numpy arrays `[steps - start, ...]`.
+        step_metrics: the abstract metrics of one step.
         measured: step -> tree of numpy arrays, in increasing order.
         compile_seconds: time spent tracing and compiling.
     """
 
     state: Any
     metrics: Any
+    step_metrics: Any
     measured: dict[int, Any]
     compile_seconds: float
 
@@ -163,7 +165,7 @@ def run(
         at = stop
     metrics = jax.tree.map(lambda *parts: np.concatenate(parts), nothing, *history)
     compile_seconds = program.compile_seconds + (observe.compile_seconds if observe else 0.0)
-    return Finished(state, metrics, measured, compile_seconds)
+    return Finished(state, metrics, program.metrics_like, measured, compile_seconds)
 
 
 def next_boundary(at: int, steps: int, chunk: int, measure_at: Iterable[int]) -> int:
@@ -187,7 +189,7 @@ class _Measure:
             consts = jax.tree.map(_abstract, self._consts)
             self._compiled = jax.jit(call).lower(consts, self._like).compile()
             self.compile_seconds = time.perf_counter() - begin
-        return jax.tree.map(_to_host, self._compiled(self._consts, state))
+        return jax.tree.map(to_host, self._compiled(self._consts, state))
 
 
 def _close(f: Callable[[Any], Any], like: Any) -> tuple[Callable[[Any, Any], Any], list, Any]:
@@ -213,8 +215,9 @@ def _strong(leaf: Any) -> Any:
     return leaf if _is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)
 
 
-def _to_host(leaf: Any) -> Any:
-    return leaf if _is_key(leaf) else np.asarray(leaf)  # typed keys have no numpy form
+def to_host(leaf: Any) -> Any:
+    """The leaf as a numpy array; typed keys, which have no numpy form, stay as they are."""
+    return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
 def _is_key(leaf: Any) -> bool:

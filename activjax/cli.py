@@ -1,0 +1,227 @@
+"""The `activjax` command: a thin layer over `activjax.runs`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from activjax.runs.errors import EXIT_CODES, RunError
+
+_EXAMPLES = """\
+examples:
+  activjax run configs/quickstart.yaml            run it, or continue it, or show that it is done
+  activjax run my.yaml lr=0.01 model.width=64     the same with other values: another run
+  activjax run my.yaml seeds=2 steps=50           a quick look
+  activjax keys my.yaml                           what may stand in the file, with ranges and help
+  activjax ls                                     all runs below ./runs
+  activjax show 3f2a                              the run whose id begins with 3f2a
+"""
+
+_RUN = """\
+Run the experiment that CONFIG names. Every run gets the folder <out>/<name>/<id>; the id is a
+hash of the config and the sources, so the same command finds the same folder: a run that is done
+is shown, a run that was interrupted continues from its last checkpoint with the same numbers.
+
+  Ctrl-C        stops at the next safe point and says how to continue
+  Ctrl-C twice  stops at once
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar and help."""
+    codes = "\n".join(f"  {code:3d}  {text}" for code, text in EXIT_CODES.items())
+    top = argparse.ArgumentParser(
+        prog="activjax",
+        description="From a YAML file to a report: run experiments, look at their results.",
+        epilog=f"{_EXAMPLES}\nexit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and end")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(
+        name: str, help: str, description: str = "", epilog: str = ""
+    ) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=help,
+            description=description or help,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = add(
+        "run", "run an experiment, or continue it", _RUN, f"{_EXAMPLES}\nexit codes:\n{codes}"
+    )
+    run.add_argument("config", metavar="CONFIG", help="a YAML file that names an experiment")
+    run.add_argument(
+        "overrides", metavar="key=value", nargs="*", help="values that replace the file's"
+    )
+    run.add_argument("--force", action="store_true", help="throw away what is there, run again")
+    run.add_argument("--quiet", action="store_true", help="print the result's path only")
+    _add_out(run)
+
+    keys = add("keys", "what may stand in a config file: keys, types, defaults, ranges, help")
+    keys.add_argument("config", metavar="CONFIG")
+
+    ls = add("ls", "list runs: state, name, id, age, answer")
+    ls.add_argument("dir", metavar="DIR", nargs="?", help="root of the runs (default: as --out)")
+
+    show = add("show", "one run: answer, summary, config, provenance")
+    show.add_argument("run", metavar="RUN", help="its folder, the beginning of its id, or its name")
+    _add_out(show)
+
+    sites = add("sites", "the named activations of an experiment's function, without running it")
+    sites.add_argument("config", metavar="CONFIG", help="its experiment defines sites(config)")
+    sites.add_argument("overrides", metavar="key=value", nargs="*")
+
+    report = add("report", "write the report of a finished run again")
+    report.add_argument("run", metavar="RUN", help="its folder, the beginning of its id, its name")
+    _add_out(report)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    grammar = parser()
+    args, rest = grammar.parse_known_args(arguments)
+    if rest:  # argparse stops collecting overrides at an option: `run a.yaml --force lr=1`
+        odd = [word for word in rest if word.startswith("-") or "=" not in word]
+        if odd or not hasattr(args, "overrides"):
+            named = [word.lstrip("-") for word in odd if "=" in word]
+            hint = f" (overrides have no dashes: {' '.join(named)})" if named else ""
+            grammar.error(f"unrecognized arguments: {' '.join(odd or rest)}{hint}")
+        args.overrides += rest
+    if args.version:
+        from activjax import __version__
+
+        print(f"activjax {__version__}")
+        return 0
+    if args.command is None:
+        grammar.print_help()
+        return 2
+    try:
+        return _COMMANDS[args.command](args)
+    except RunError as error:
+        print(f"activjax: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `activjax ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("activjax: stopped", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    from activjax.runs.launch import run
+
+    folder = run(
+        args.config,
+        args.overrides,
+        out=args.out,
+        force=args.force,
+        progress=not args.quiet,
+        hard_exit=True,
+    )
+    if args.quiet:
+        print(folder.report if folder.report.exists() else folder.path)
+    else:
+        from activjax.runs.show import print_done
+
+        print_done(folder, _console())
+    return 0
+
+
+def _keys(args: argparse.Namespace) -> int:
+    from activjax.runs.config import experiment_of
+    from activjax.runs.show import keys_table
+
+    _console().print(keys_table(experiment_of(args.config).Config))
+    return 0
+
+
+def _ls(args: argparse.Namespace) -> int:
+    from activjax.runs import store
+    from activjax.runs.show import runs_table
+
+    root = store.root(args.dir)
+    runs = store.all_runs(root)
+    if not runs:
+        print(f"no runs in {root}{'' if root.is_dir() else ' (no such folder)'}")
+        return 0
+    _console().print(runs_table(runs))
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from activjax.runs import store
+    from activjax.runs.show import print_run
+
+    print_run(store.find(args.run, store.root(args.out)), _console())
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from activjax.runs import store
+    from activjax.runs.launch import write_report
+
+    folder = store.find(args.run, store.root(args.out))
+    if folder.state() != store.DONE:
+        raise store.StorageError(f"{folder.path}: this run is {folder.state()}, not done")
+    path = write_report(folder)
+    print(path if path is not None else "this installation cannot write reports")
+    return 0 if path is not None else 1
+
+
+def _sites(args: argparse.Namespace) -> int:
+    from activjax.runs import config, contract
+
+    plan = config.load(args.config, args.overrides)
+    sites = plan.experiment.function("sites")
+    if sites is None:
+        raise config.ConfigError(
+            f"{plan.experiment.label}: defines no sites(config) -> (f, args): nothing to list"
+        )
+    from activjax import transforms
+
+    with contract.running(plan.experiment, "sites"):
+        f, inputs = sites(plan.config)
+        table = transforms.sites(f)(*inputs).table()
+    print(table)
+    return 0
+
+
+_COMMANDS = {
+    "run": _run,
+    "keys": _keys,
+    "ls": _ls,
+    "show": _show,
+    "sites": _sites,
+    "report": _report,
+}
+
+
+def _add_out(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="root of all runs (default: the variable ACTIVJAX_RUNS, else ./runs)",
+    )
+
+
+def _console():
+    from rich.console import Console
+
+    console = Console()
+    # in a pipe or a log there is no width to fit
+    return console if console.is_terminal else Console(width=160)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
