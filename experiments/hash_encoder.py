@@ -1,0 +1,395 @@
+"""Neural networks behave as hash encoders: what the activation codes of a digits MLP tell.
+
+Each hidden unit contributes one bit, active or not; the bits of an example are its code. If
+training turns a network into a good hash encoder (He et al. 2021), nearly every example gets a
+code of its own, and simple classifiers on the codes alone do nearly as well as the network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+
+import activjax as aj
+from activjax import data, fit, models, patterns, runs, training
+from activjax.runs import figures
+
+CLASSIFIERS = ("k-NN", "logistic", "k-means")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What may be set in the YAML file."""
+
+    widths: tuple[int, ...] = runs.static((8, 32, 128), help="hidden width, one program each")
+    depth: int = runs.static(2, ge=1, le=8, help="hidden layers")
+    learning_rate: float = runs.traced(3e-3, gt=0, help="of Adam")
+    batch: int = runs.static(64, ge=1, help="examples a step")
+    epochs: int = runs.static(30, ge=1)
+    measure_epochs: tuple[int, ...] = runs.static(
+        (0, 1, 3, 10), help="when codes are measured, besides the end"
+    )
+    test_fraction: float = runs.static(0.25, gt=0, lt=1)
+    neighbours: int = runs.static(5, ge=1, help="k of k-NN")
+    clusters: int = runs.static(10, ge=2, help="k of k-means; each predicts its majority label")
+    l2: float = runs.static(1.0, gt=0, help="penalty of the logistic regression")
+    draws: int = runs.static(20, ge=1, help="random sets of units in the edit curve")
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """One width: the network, the data and when to measure."""
+
+    config: Config
+    width: int
+    model: models.Model
+    split: data.Split
+    batches: data.Batches
+    steps: int
+    chunk: int
+    measure_at: tuple[int, ...]
+
+
+def cases(config: Config) -> dict[str, Config]:
+    """One program a width."""
+    return {f"width={w}": dataclasses.replace(config, widths=(w,)) for w in config.widths}
+
+
+def setup(config: Config) -> Static:
+    """Load the digits and lay out the training of one width."""
+    (width,) = config.widths
+    split = data.digits(test_fraction=config.test_fraction)
+    sizes = [split.train_x.shape[1], *(width,) * config.depth, split.classes]
+    batches = data.Batches(len(split.train_y), config.batch)
+    epochs = sorted({e for e in config.measure_epochs if e < config.epochs} | {config.epochs})
+    return Static(
+        config,
+        width,
+        models.mlp(sizes),
+        split,
+        batches,
+        steps=config.epochs * batches.per_epoch,
+        chunk=batches.per_epoch,
+        measure_at=tuple(e * batches.per_epoch for e in epochs),
+    )
+
+
+def init(static: Static, hp: Any, key: jax.Array) -> training.TrainState:
+    """A freshly initialised network."""
+    return training.init_state(static.model, optax.adam(hp.learning_rate), static.batches, key)
+
+
+def step(static: Static, hp: Any, state: training.TrainState) -> Any:
+    """One step of Adam on the cross-entropy."""
+    position, rows = static.batches.next(state.batches)
+    batch = jnp.asarray(static.split.train_x)[rows], jnp.asarray(static.split.train_y)[rows]
+    loss = training.classification(static.model)
+    optimiser = optax.adam(hp.learning_rate)
+    return training.train_step(loss, optimiser, state._replace(batches=position), batch)
+
+
+def classify(
+    config: Config, key: jax.Array, train: Any, labels: Any, test: Any, distances: Any, classes: int
+) -> dict[str, jax.Array]:
+    """Test predictions of the three classifiers from features, or from bits as features."""
+    regression = fit.logistic(train, labels, l2=config.l2, n_classes=classes)
+    means = fit.kmeans(key, train, config.clusters)
+    names = fit.majority_vote(means.labels, labels, n_clusters=config.clusters, n_classes=classes)
+    return {
+        "k-NN": fit.knn(distances, labels, k=config.neighbours, n_classes=classes),
+        "logistic": regression.predict(test),
+        "k-means": names[means.predict(test)],
+    }
+
+
+def measure(static: Static, hp: Any, state: training.TrainState) -> dict[str, jax.Array]:
+    """Everything that the codes of one network tell, on all training and test examples."""
+    split = static.split
+    labels, test_labels = jnp.asarray(split.train_y), jnp.asarray(split.test_y)
+    read = aj.capture(static.model.apply, "layers/*/pre")
+    logits, pre = read(state.params, jnp.asarray(split.train_x))
+    test_logits, test_pre = read(state.params, jnp.asarray(split.test_x))
+    train, test = patterns.codes(pre), patterns.codes(test_pre)
+    key = jax.random.fold_in(state.key, 0)  # the training's own keys are left alone
+    predicted = classify(
+        static.config,
+        key,
+        patterns.unpack(train).astype(jnp.float32),
+        labels,
+        patterns.unpack(test).astype(jnp.float32),
+        patterns.hamming(test, train),
+        split.classes,
+    )
+    active = [(h > 0).astype(jnp.float32).mean() for h in test_pre.values()]
+    return {
+        "redundancy/train": patterns.redundancy_ratio(train),
+        "redundancy/test": patterns.redundancy_ratio(test),
+        "distinct/train": patterns.count_distinct(train),
+        "distinct/test": patterns.count_distinct(test),
+        "active": jnp.stack(active),
+        "accuracy/network": training.accuracy(test_logits, test_labels),
+        "accuracy/network_train": training.accuracy(logits, labels),
+        **{
+            f"accuracy/{name}": (labels_ == test_labels).astype(jnp.float32).mean()
+            for name, labels_ in predicted.items()
+        },
+    }
+
+
+def edit_curve(static: Static, params: Any, key: jax.Array, kept: np.ndarray) -> dict[str, Any]:
+    """Test accuracy with k units kept in each hidden layer: the most active, or random ones.
+
+    The most active units are chosen for each example; random ones are drawn once a network and
+    draw, for all examples.
+    """
+    x, y = jnp.asarray(static.split.test_x), jnp.asarray(static.split.test_y)
+
+    def top(k: jax.Array) -> jax.Array:
+        edited = aj.intervene(static.model.apply, {"layers/*/post": aj.edits.top_k(k)})
+        return training.accuracy(edited(params, x), y)
+
+    def random(k: jax.Array, key: jax.Array) -> jax.Array:
+        def keep(h: jax.Array, ctx: Any) -> jax.Array:
+            order = jax.random.permutation(ctx.key, h.shape[-1])
+            return jnp.where(order < k, h, 0)
+
+        edited = aj.intervene(static.model.apply, {"layers/*/post": keep}, key=key)
+        return training.accuracy(edited(params, x), y)
+
+    keys = jax.random.split(key, static.config.draws)
+    each = jax.vmap(jax.vmap(random, (None, 0)), (0, None))(jnp.asarray(kept), keys)
+    return {"top": jax.vmap(top)(jnp.asarray(kept)), "random": each.mean(axis=1)}
+
+
+def finish(static: Static, hp: Any, states: Any, out: Any) -> runs.Result:
+    """The numbers and curves of one width."""
+    first, last = out.measured[0], out.measured[static.steps]
+    steps = sorted(out.measured)
+    for name in first:
+        values = np.stack([out.measured[s][name] for s in steps], axis=1)
+        out.array(name.replace("/", "."), values)
+    epochs = np.asarray(steps) / static.batches.per_epoch
+    out.array("epochs", epochs)
+
+    kept = np.unique(np.round(np.geomspace(1, static.width, 12)).astype(np.int32))
+    curve = jax.jit(jax.vmap(lambda p, k: edit_curve(static, p, k, kept)))(
+        states.params, states.key
+    )
+    out.arrays({"kept": kept, "edit": curve})
+
+    where = {"width": static.width}
+    untrained = "codes of the untrained network"
+    rows = [
+        runs.Row.over(
+            f"redundancy ratio, {part}",
+            last[f"redundancy/{part}"],
+            baseline=first[f"redundancy/{part}"],
+            baseline_name=untrained,
+            **where,
+        )
+        for part in ("train", "test")
+    ]
+    rows += [
+        runs.Row.over(
+            f"test accuracy of {name} on codes",
+            last[f"accuracy/{name}"],
+            baseline=first[f"accuracy/{name}"],
+            baseline_name=untrained,
+            **where,
+        )
+        for name in CLASSIFIERS
+    ]
+    majority = np.bincount(static.split.test_y).max() / len(static.split.test_y)
+    rows.append(
+        runs.Row.over(
+            "test accuracy of the network",
+            last["accuracy/network"],
+            baseline=majority,
+            baseline_name="largest class",
+            **where,
+        )
+    )
+    half = int(np.argmin(np.abs(kept - static.width / 4)))
+    rows.append(
+        runs.Row.over(
+            f"test accuracy with {kept[half]} most active units kept a layer",
+            np.asarray(curve["top"])[:, half],
+            baseline=np.asarray(curve["random"])[:, half],
+            baseline_name=f"{kept[half]} random units, mean of {static.config.draws} draws",
+            **where,
+        )
+    )
+    rows += [
+        runs.Row.over(
+            f"share of active units, layer {i}",
+            last["active"][:, i],
+            baseline=first["active"][:, i],
+            baseline_name="untrained network",
+            **where,
+        )
+        for i in range(static.config.depth)
+    ]
+    return runs.Result(QUESTION, f"Width {static.width}.", tuple(rows))
+
+
+QUESTION = (
+    "Do the activation codes of a trained ReLU network behave as a hash: a code of its own for "
+    "nearly every example, and classes that can be read off the codes alone?"
+)
+
+
+def pixel_baseline(config: Config, seeds: np.ndarray) -> dict[str, np.ndarray]:
+    """Test accuracy of the same classifiers on raw pixels; k-means has one run a seed."""
+    split = data.digits(test_fraction=config.test_fraction)
+
+    # The data are arguments: as constants, the compiler would sort them itself, slowly.
+    def one(seed: jax.Array, x: jax.Array, y: jax.Array, xt: jax.Array, yt: jax.Array) -> Any:
+        distances = fit.pairwise_sq_euclidean(xt, x)
+        found = classify(config, jax.random.key(seed), x, y, xt, distances, split.classes)
+        return {name: (p == yt).astype(jnp.float32).mean() for name, p in found.items()}
+
+    arrays = (split.train_x, split.train_y, split.test_x, split.test_y)
+    found = jax.jit(jax.vmap(one, (0, *(None,) * 4)))(jnp.asarray(seeds), *arrays)
+    return {
+        name: np.asarray(v) if name == "k-means" else np.asarray(v[:1]) for name, v in found.items()
+    }
+
+
+def combine(config: Config, results: dict[str, runs.Result], out: Any) -> runs.Result:
+    """The answer over all widths, and the figures."""
+    pixels = pixel_baseline(config, out.seeds)
+    largest = [r.baseline for r in next(iter(results.values())).summary if "network" in r.name][-1]
+    rows = [row for result in results.values() for row in result.summary]
+    rows += [
+        runs.Row.over(
+            f"test accuracy of {name} on raw pixels",
+            values,
+            baseline=largest,
+            baseline_name="largest class",
+        )
+        for name, values in pixels.items()
+    ]
+    names = list(results)
+    with figures.style():
+        out.figure("accuracy", accuracy_figure(config, names, pixels, out), caption=CAPTIONS[0])
+        out.figure("training", training_figure(config, names, out), caption=CAPTIONS[1])
+        out.figure("edits", edit_figure(config, names, out), caption=CAPTIONS[2])
+    return runs.Result(QUESTION, answer(config, rows), tuple(rows))
+
+
+CAPTIONS = (
+    "Test accuracy against hidden width: the network itself, and three classifiers that see only "
+    "its activation codes, after training and before. Dotted: the same classifier on raw pixels. "
+    "Bands and bars: 95 % intervals over seeds.",
+    "Over training: redundancy ratio of the codes (share of examples that add no new code), number "
+    "of distinct codes on the training set, and share of active units in each hidden layer on the "
+    "test set. Bands: 95 % intervals over seeds.",
+    "Test accuracy when only some units of each hidden layer are kept: the most active for each "
+    "example, or random ones (mean over draws). Bands: 95 % intervals over seeds.",
+)
+
+
+def accuracy_figure(config: Config, names: list[str], pixels: Any, out: Any) -> Any:
+    """Accuracy against width, one panel a classifier."""
+    fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True)
+    network = np.stack([out.load("accuracy.network", n)[:, -1] for n in names], axis=1)
+    for ax, name in zip(axes, CLASSIFIERS):
+        values = np.stack([out.load(f"accuracy.{name}", n) for n in names], axis=1)
+        figures.band(ax, config.widths, network, "network", colour="black")
+        figures.band(ax, config.widths, values[:, :, -1], "codes, trained")
+        figures.band(ax, config.widths, values[:, :, 0], "codes, untrained", linestyle="--")
+        ax.axhline(pixels[name].mean(), color="grey", linestyle=":", label="raw pixels")
+        ax.set(title=name, xlabel="hidden width (units)", xscale="log", ylim=(0, 1.02))
+        ax.set_xticks(config.widths, [str(w) for w in config.widths])
+        ax.minorticks_off()
+    axes[0].set_ylabel("test accuracy")
+    axes[0].legend(loc="lower right")
+    return fig
+
+
+def training_figure(config: Config, names: list[str], out: Any) -> Any:
+    """Redundancy, distinct codes and active units over training."""
+    fig, axes = plt.subplots(1, 3, figsize=(10, 3.4))
+    for i, (name, width) in enumerate(zip(names, config.widths)):
+        epochs = out.load("epochs", name)
+        colour = figures.COLOURS[i % len(figures.COLOURS)]
+        for part, line in (("train", "-"), ("test", "--")):
+            values = out.load(f"redundancy.{part}", name)
+            label = f"width {width}, {part}"
+            figures.band(axes[0], epochs, values, label, colour=colour, linestyle=line)
+        counts = out.load("distinct.train", name)
+        figures.band(axes[1], epochs, counts, f"width {width}", colour=colour)
+        for layer in range(config.depth):
+            figures.band(
+                axes[2],
+                epochs,
+                out.load("active", name)[:, :, layer],
+                f"width {width}, layer {layer}",
+                colour=colour,
+                linestyle=("-", "--", "-.", ":")[layer % 4],
+            )
+    for ax, label in zip(
+        axes, ("redundancy ratio", "distinct codes (training set)", "share of active units")
+    ):
+        ax.set(xlabel="epochs", ylabel=label, xscale="symlog")
+        ticks = out.load("epochs", names[0])
+        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        ax.minorticks_off()
+        ax.set_ylim(bottom=0)
+        ax.legend(fontsize=7)
+    return fig
+
+
+def edit_figure(config: Config, names: list[str], out: Any) -> Any:
+    """Accuracy against the number of units kept, one panel a width."""
+    fig, axes = plt.subplots(
+        1, len(names), figsize=(3.4 * len(names), 3.2), sharey=True, squeeze=False
+    )
+    for ax, name, width in zip(axes[0], names, config.widths):
+        kept = out.load("kept", name)
+        figures.band(ax, kept, out.load("edit.top", name), "most active")
+        figures.band(ax, kept, out.load("edit.random", name), "random", linestyle="--")
+        ax.set(title=f"width {width}", xlabel="units kept a layer", xscale="log", ylim=(0, 1.02))
+    axes[0][0].set_ylabel("test accuracy")
+    axes[0][0].legend(loc="upper left")
+    return fig
+
+
+def answer(config: Config, rows: list[runs.Row]) -> str:
+    """One paragraph from the rows."""
+
+    def value(name: str, width: int | None = None) -> str:
+        (row,) = [r for r in rows if r.name == name and r.where.get("width") == width]
+        half = "" if row.high is None else f" ± {row.high - row.value:.3f}"
+        return f"{row.value:.3f}{half}"
+
+    def over(name: str) -> str:
+        return ", ".join(f"{value(name, w)} (width {w})" for w in config.widths)
+
+    lines = [
+        f"The redundancy ratio of the test codes after training is "
+        f"{over('redundancy ratio, test')}: the wider the network, the closer it comes to a code "
+        "for every example.",
+    ]
+    for name in CLASSIFIERS:
+        lines.append(
+            f"{name} on the codes alone reaches a test accuracy of "
+            f"{over(f'test accuracy of {name} on codes')}, against "
+            f"{value(f'test accuracy of {name} on raw pixels')} on raw pixels."
+        )
+    lines.append(f"The networks themselves reach {over('test accuracy of the network')}.")
+    return " ".join(lines)
+
+
+def sites(config: Config) -> Any:
+    """The first width's network, for `activjax sites`."""
+    static = setup(dataclasses.replace(config, widths=config.widths[:1]))
+    params = jax.eval_shape(static.model.init, jax.random.key(0))
+    inputs = jax.ShapeDtypeStruct(static.split.test_x.shape, jnp.float32)
+    return static.model.apply, (params, inputs)
