@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 
-def main():
+def main() -> None:
+    """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--root", type=Path, required=True)

@@ -54,8 +54,14 @@ class Program:
     out_shape: Any
 
     def unflatten(self, flat: list[Any]) -> Any:
-        """The function's own output structure around a flat list of outputs."""
-        return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(self.out_shape), flat)
+        """The function's own output structure around a flat list of outputs, as arrays."""
+        shapes, treedef = jax.tree_util.tree_flatten(self.out_shape)
+        # An output that is a literal of the program comes as a number with a dtype.
+        arrays = [
+            out if isinstance(out, jax.Array) else jax.numpy.asarray(out, shape.dtype)
+            for out, shape in zip(flat, shapes, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(treedef, arrays)
 
 
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Program:

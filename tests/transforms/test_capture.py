@@ -369,3 +369,42 @@ def test_exports_and_x64(wrap):
         p64 = jax.tree.map(lambda a: np.asarray(a, np.float64), p)
         _, acts = aj.capture(nets.scanned)(p64, np.asarray(x, np.float64))
         assert all(a.dtype == np.float64 for a in acts.values())
+
+
+def test_outputs_are_arrays_in_their_own_structure():
+    out, acts = aj.capture(lambda x: {"a": None, "b": (aj.tag(2 * x, "h"), 3)})(2.0)
+    assert out["a"] is None
+    assert all(isinstance(v, jax.Array) for v in (*out["b"], acts["h"]))
+    assert (out["b"][0], out["b"][1]) == (4, 3)
+
+
+def test_collectives_and_shardings_pass():
+    mesh = jax.make_mesh((8,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("i"))
+    x = jnp.arange(32.0).reshape(8, 4)
+
+    def centred(row):
+        return aj.tag(row - jax.lax.pmean(row, "batch"), "h")
+
+    inside = aj.capture(jax.vmap(centred, axis_name="batch"))(x)[1]["h"]
+    outside = jax.vmap(aj.capture(centred), axis_name="batch")(x)[1]["h"]
+    chex.assert_trees_all_close(inside, outside, x - x.mean(0), **TOL)
+
+    def f(x):
+        return jax.jit(lambda x: aj.tag(2 * x, "h"), out_shardings=rows)(x)
+
+    out, acts = jax.jit(aj.capture(f))(x)
+    assert out.sharding.is_equivalent_to(rows, 2)
+    assert (acts["h"] == 2 * x).all()
+
+    def mapped(x):
+        before = aj.tag(x, "before")
+        spec = jax.sharding.PartitionSpec("i")
+        inside = jax.shard_map(
+            lambda v: aj.tag(2 * v, "inside"), mesh=mesh, in_specs=spec, out_specs=spec
+        )
+        return aj.tag(inside(before), "after")
+
+    assert "shard_map" in aj.sites(mapped)(x)[1].blocked
+    _, acts = jax.jit(aj.capture(mapped, ["before", "after"]))(jax.device_put(x, rows))
+    assert (acts["after"] == 2 * x).all()
