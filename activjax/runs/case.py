@@ -197,9 +197,11 @@ class _Case:
         if chunk.stop and (due or signal or chunk.stop == self.steps):
             self.save(chunk)
         if signal:
+            where = f"stopped after step {chunk.stop} of {self.steps}"
+            where += f" (case {self.name})" if self.name else ""
             raise Stopped(
-                f"stopped after step {chunk.stop} of {self.steps}, checkpoint saved in "
-                f"{self.job.folder.path}\nthe same command continues from there",
+                f"{where}; everything so far is in {self.job.folder.path}\n"
+                "the same command continues from there",
                 self.job.interrupts.exit_code,
             )
 

@@ -163,8 +163,8 @@ def user_traceback(error: BaseException, path: Path) -> str:
         inside = (i for i, f in enumerate(frames) if f.filename.startswith(folder))
         first = next(inside, len(frames))  # a syntax error has no frame of its own
     kept = [f for f in frames[first:] if "/jax/_src/" not in f.filename]
-    lines = traceback.format_list(kept) + traceback.format_exception_only(error)
-    return "".join(lines).rstrip()
+    text = "".join(traceback.format_list(kept) + traceback.format_exception_only(error))
+    return text.partition("--------------------\nFor simplicity, JAX has removed")[0].rstrip()
 
 
 def _signature(name: str) -> str:

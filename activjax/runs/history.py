@@ -111,7 +111,7 @@ def not_finite(history: dict[str, np.ndarray], seeds: np.ndarray) -> list[str]:
     said = []
     for name, values in history.items():
         bad = ~np.isfinite(values.astype(_wide(values.dtype)))
-        bad = np.any(bad.reshape(*values.shape[:2], -1), axis=-1)  # [cells, steps]
+        bad = np.any(bad, axis=tuple(range(2, bad.ndim)))  # [cells, steps]
         if bad.any():
             step = int(np.argmax(np.any(bad, axis=0))) + 1
             which = ", ".join(str(s) for s in seeds[np.any(bad, axis=1)])

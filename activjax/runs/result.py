@@ -64,11 +64,12 @@ class Row:
         x = np.asarray(values, np.float64).ravel()
         if x.size == 0:
             raise ValueError(f"row {name!r}: no values to average")
-        mean, low, high = float(x.mean()), None, None
-        if x.size > 1:
-            half = float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / math.sqrt(x.size))
-            low, high = mean - half, mean + half
-        base = None if baseline is None else float(np.mean(np.asarray(baseline, np.float64)))
+        with np.errstate(all="ignore"):  # what is not finite stays so, and is flagged in the file
+            mean, low, high = float(x.mean()), None, None
+            if x.size > 1:
+                half = float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / math.sqrt(x.size))
+                low, high = mean - half, mean + half
+            base = None if baseline is None else float(np.mean(np.asarray(baseline, np.float64)))
         return cls(name, mean, low, high, int(x.size), unit, base, baseline_name, where)
 
 

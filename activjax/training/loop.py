@@ -140,7 +140,7 @@ def run(
     _check_steps(steps, chunk, start, measure_at)
     # fresh buffers: donation needs leaves that do not share memory, and the caller keeps its own
     state = jax.tree.map(_fresh, state)
-    program = Program(step, state, chunk)
+    program = Program(step, state, min(chunk, max(steps, 1)))
     observe = None if measure is None else _Measure(measure, state)
     measured: dict[int, Any] = {}
     history = []

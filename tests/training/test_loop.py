@@ -66,6 +66,21 @@ def test_one_trace_and_one_compilation_for_all_chunk_lengths(caplog):
     assert not [r for r in caplog.records if "_run" in r.getMessage()]
 
 
+def test_data_is_an_argument_and_no_constant():
+    data = jax.random.normal(jax.random.key(0), (1000, 50))
+    table = np.arange(40_000, dtype=np.float32)
+
+    def look_up(state):
+        key, sub = jax.random.split(state)
+        i = jax.random.randint(sub, (), 0, 1000)
+        return key, {"x": jnp.sum(data[i]) + jnp.asarray(table)[i]}
+
+    program = loop.Program(look_up, jax.random.key(1), 4)
+    arguments = program._advance.as_text().partition("entry_computation_layout=")[2][:300]
+    assert "f32[1000,50]" in arguments
+    assert "f32[40000]" in arguments
+
+
 @pytest.mark.parametrize("cut", [1, 7, 10, 19])
 def test_resume_is_equal_bit_for_bit(cut):
     whole = loop.run(step, initial(), steps=20, chunk=6, measure=lambda s: s["w"], measure_at=(7,))
