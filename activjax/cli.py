@@ -191,7 +191,7 @@ def _sites(args: argparse.Namespace) -> int:
     with contract.running(plan.experiment, "sites"):
         f, inputs = sites(plan.config)
         table = transforms.sites(f)(*inputs).table()
-    print(table)
+    _console().print(table)
     return 0
 
 

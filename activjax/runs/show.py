@@ -59,10 +59,11 @@ def summary_table(rows: Sequence[Row]) -> Table:
 
 def runs_table(runs: Sequence[RunFolder]) -> Table:
     """One line per run."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for column in ("state", "name", "id", "age"):
         table.add_column(column, no_wrap=True)
-    table.add_column("answer", no_wrap=True, overflow="ellipsis")
+    # what is left of the line, for the first words
+    table.add_column("answer", no_wrap=True, overflow="ellipsis", ratio=1)
     for run in runs:
         state = run.state()
         result = run.read_json("result.json") or run.read_json("failed.json") or {}

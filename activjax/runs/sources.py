@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -11,10 +12,12 @@ from typing import Any
 
 import activjax
 
+_PACKAGE = Path(activjax.__file__).parent
+
 
 def package_files() -> list[Path]:
     """The `*.py` files of the installed activjax, sorted."""
-    return sorted(Path(activjax.__file__).parent.rglob("*.py"))
+    return sorted(_PACKAGE.rglob("*.py"))
 
 
 def local_files(experiment: Path) -> list[Path]:
@@ -38,14 +41,19 @@ def local_files(experiment: Path) -> list[Path]:
 
 def source_hash(experiment: Path) -> str:
     """Hash of the sources of activjax and of the experiment, by relative path and content."""
-    root = Path(activjax.__file__).parent
-    parts = [("activjax", p.relative_to(root), p) for p in package_files()]
-    if not experiment.is_relative_to(root):
-        base = experiment.parent
-        parts += [("experiment", p.relative_to(base), p) for p in local_files(experiment)]
+    digest = hashlib.sha256(_package_hash().encode())
+    if not experiment.is_relative_to(_PACKAGE):
+        for path in local_files(experiment):
+            name = path.relative_to(experiment.parent).as_posix()
+            digest.update(f"{name} {_content(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache  # once: a process keeps the code that it has imported
+def _package_hash() -> str:
     digest = hashlib.sha256()
-    for kind, name, path in parts:
-        digest.update(f"{kind}/{name.as_posix()} {_content(path)}\n".encode())
+    for path in package_files():
+        digest.update(f"{path.relative_to(_PACKAGE).as_posix()} {_content(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from activjax import __version__, cli
 
 
@@ -120,6 +118,18 @@ def test_ls_of_nothing(tmp_path, capsys):
 
 
 def test_sites(tiny, capsys):
-    pytest.importorskip("activjax.transforms").__dict__.get("sites") or pytest.skip("no sites yet")
-    code, _, err = call(capsys, "sites", tiny / "regression.yaml")
+    code, out, err = call(capsys, "sites", tiny / "regression.yaml")
     assert code == 0, err
+    assert "tiny/product" in out
+    assert "float32" in out
+
+
+def test_long_answers_leave_room_for_the_rest(tiny, tmp_path, capsys):
+    (tiny / "average.py").write_text(
+        (tiny / "average.py").read_text().replace('"About."', '"About half. " * 100')
+    )
+    call(capsys, "run", "--quiet", tiny / "average.yaml", "--out", tmp_path)
+    _, out, _ = call(capsys, "ls", tmp_path)
+    (folder,) = (tmp_path / "average").iterdir()
+    assert out.splitlines()[1].split()[:3] == ["done", "average", folder.name]
+    assert len(out.splitlines()) == 2

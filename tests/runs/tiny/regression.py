@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from helper import line_plot
 
-from activjax import runs
+from activjax import runs, tag
 
 TRACES: list[str] = []
 
@@ -112,7 +112,7 @@ def combine(config: Config, results: dict[str, runs.Result], out: Any) -> runs.R
 
 
 def sites(config: Config):
-    return (lambda w: w @ w), (jnp.ones(3),)
+    return (lambda w: tag(w * w, "tiny/product").sum()), (jnp.ones(3),)
 
 
 def fail(config: Config, where: str) -> None:
