@@ -138,9 +138,7 @@ def _picture(curves: dict[tuple[str | None, str], _Curve]) -> bytes:
                 if np.isfinite(mean).any():
                     lowest = min(lowest, np.nanmin(mean))
                     highest = max(highest, np.nanmax(mean))
-            if 0 < lowest < math.inf and highest > 100 * lowest:
-                ax.set_yscale("log")
-                ax.set_ylim(bottom=lowest / 2)
+            _frame(ax, lowest, highest)
             ax.set(xlabel="step", ylabel=_plain(metric))
         for ax in axes[len(metrics) :]:
             ax.remove()
@@ -151,6 +149,17 @@ def _picture(curves: dict[tuple[str | None, str], _Curve]) -> bytes:
             warnings.filterwarnings("ignore", message="Glyph")
             fig.savefig(buffer, **_FORMAT)
     return buffer.getvalue()
+
+
+def _frame(ax: Any, lowest: float, highest: float) -> None:
+    """Fit the panel to the means: wide bands of few seeds are cut rather than flatten the lines."""
+    if 0 < lowest < math.inf and highest > 100 * lowest:
+        ax.set_yscale("log")
+        ax.set_ylim(lowest / 2, None)
+    elif lowest < highest:
+        bottom, top = ax.get_ylim()
+        room = 0.6 * (highest - lowest)
+        ax.set_ylim(max(bottom, lowest - room), min(top, highest + room))
 
 
 def _plain(text: str) -> str:

@@ -76,12 +76,10 @@ def table(item: dict[str, Any], number: Counter) -> Html:
         tag("tr", [tag("td", texts[j][i], class_=n) for j, n in enumerate(names)])
         for i in range(len(rows))
     ]
-    label = number.next("Table")
     case = f", {item['case']}" if item.get("case") else ""
     text = item.get("caption") or _readable(item.get("name", ""))
-    caption = tag("caption", tag("b", f"{label}{case}."), " ", text)
-    body = tag("tbody", lines, class_="lines")
-    return scroll(tag("table", caption, tag("thead", tag("tr", heads)), body), label)
+    whole = tag("table", tag("thead", tag("tr", heads)), tag("tbody", lines, class_="lines"))
+    return scroll(whole, f"{number.next('Table')}{case}", text)
 
 
 def arrays_table(items: list[dict[str, Any]], number: Counter) -> Html | None:
@@ -100,11 +98,11 @@ def arrays_table(items: list[dict[str, Any]], number: Counter) -> Html | None:
             tag("td", ", ".join(cases)))
         for (name, shape, dtype), cases in found.items()
     ]  # fmt: skip
-    label = number.next("Table")
-    text = " Files arrays/<case>/<name>.npy, read by numpy.load."
-    caption = tag("caption", tag("b", f"{label}."), text)
-    body = tag("tbody", lines)
-    return scroll(tag("table", caption, tag("thead", tag("tr", heads)), body), label)
+    whole = tag("table", tag("thead", tag("tr", heads)), tag("tbody", lines))
+    where = "Files of numpy: arrays/<name>.npy"
+    if any(cases != [_numbers.MISSING] for cases in found.values()):
+        where += ", those of a case arrays/<case>/<name>.npy"
+    return scroll(whole, number.next("Table"), f"{where}.")
 
 
 def _shown(data: bytes, alt: str, caption: Html) -> Html:

@@ -58,9 +58,18 @@ def code(text: Any, label: str) -> Html:
     return tag("pre", tag("code", text), tabindex="0", role="region", aria_label=label)
 
 
-def scroll(table: Html, label: str) -> Html:
-    """A wide table that scrolls by itself, by keyboard too, and not with the page."""
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=label)
+def scroll(table: Html, label: str, caption: Any = None) -> Html:
+    """A wide table that scrolls by itself, by keyboard too, and not with the page.
+
+    Args:
+        table: the table.
+        label: what it is called, "Table 1".
+        caption: stands above it and does not scroll.
+    """
+    box = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=label)
+    if caption is None:
+        return box
+    return esc([tag("p", tag("b", f"{label}."), " ", caption, class_="caption"), box])
 
 
 def page(title: str, body: Any) -> str:

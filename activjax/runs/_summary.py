@@ -67,7 +67,7 @@ def _pivot(rows: Sequence[Row], key: str) -> tuple[Pivot, list[Row]] | None:
     return Pivot(key, list(columns.values()), others, table), [r for r in rows if id(r) not in used]
 
 
-def pivot_table(pivot: Pivot, caption: Html) -> Html:
+def pivot_table(pivot: Pivot) -> Html:
     """The table of a `Pivot`: in a cell the value, its interval and its baseline."""
     corner = [tag("th", "quantity", scope="col", rowspan=2)]
     corner += [tag("th", name, scope="col", rowspan=2) for name in pivot.others]
@@ -78,7 +78,7 @@ def pivot_table(pivot: Pivot, caption: Html) -> Html:
     places = _numbers.aligned([_places([row for row in line if row]) for line in pivot.lines])
     lines = [_pivot_line(pivot, line, p) for line, p in zip(pivot.lines, places)]
     body = tag("tbody", lines, class_="lines")
-    return tag("table", tag("caption", caption), head, body, class_="wide")
+    return tag("table", head, body, class_="wide")
 
 
 def _pivot_line(pivot: Pivot, line: list[Row | None], places: int | None) -> Html:
@@ -102,7 +102,7 @@ def _pivot_line(pivot: Pivot, line: list[Row | None], places: int | None) -> Htm
     return tag("tr", title, others, cells, trials)
 
 
-def long_table(rows: Sequence[Row], caption: Html) -> Html:
+def long_table(rows: Sequence[Row]) -> Html:
     """One line a row: settings, value, interval, n, baseline and its name."""
     keys = list(dict.fromkeys(k for row in rows for k in row.where))
     heads = [tag("th", text, scope="col") for text in ("quantity", *keys)]
@@ -133,7 +133,7 @@ def long_table(rows: Sequence[Row], caption: Html) -> Html:
             )
         bodies.append(tag("tbody", lines))
     head = tag("thead", tag("tr", heads))
-    return tag("table", tag("caption", caption), head, bodies, class_="wide")
+    return tag("table", head, bodies, class_="wide")
 
 
 def setting(value: Any) -> str:

@@ -7,6 +7,7 @@ no other file, runs no script, and equal folders give equal bytes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _render(run: RunFolder) -> str:
             "the exact numbers are in ", tag("code", "result.json"), " and ",
             tag("code", "arrays/"), "."),
     ]  # fmt: skip
-    name = run.path.resolve().parent.name
+    name = _name(run, provenance)
     return page(name if state == DONE else f"{name} ({state})", join(body, "\n"))
 
 
@@ -92,20 +93,24 @@ def _result(run: RunFolder, data: Any) -> Result:
         ) from error
 
 
+def _name(run: RunFolder, provenance: dict[str, Any]) -> str:
+    """The run's name, also after its folder was moved; a relative path may have none."""
+    return str(provenance.get("name") or run.path.resolve().parent.name)
+
+
 def _title(run: RunFolder, state: str, provenance: dict[str, Any]) -> list[Html]:
-    path = run.path.resolve()  # a relative path may have no name of its own
     attempts = provenance.get("attempts") or [{}]
     seeds, wall = provenance.get("seeds") or [], provenance.get("wall_seconds")
     facts = [
         tag("b", state),
-        esc(["run ", tag("code", path.name)]),
+        esc(["run ", tag("code", provenance.get("id") or run.path.resolve().name)]),
         f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}" if seeds else None,
         duration(wall) if isinstance(wall, (int, float)) else None,
         f"started {str(attempts[0].get('started', ''))[:10]}" if attempts[0] else None,
     ]
     return [
         tag("p", "activjax run report", class_="over"),
-        tag("h1", path.parent.name),
+        tag("h1", _name(run, provenance)),
         tag("p", join(facts, " · "), class_="meta"),
     ]
 
@@ -151,24 +156,19 @@ def _unfinished(run: RunFolder, state: str) -> Html:
 def _summary_tables(rows: tuple[Row, ...], number: Counter) -> list[Html]:
     pivot, rest = _summary.arrange(rows)
     tables = []
-    dagger = "† The baseline lies inside the interval."
     if pivot is not None:
         shown = [row for line in pivot.lines for row in line if row is not None]
-        label = number.next("Table")
-        text = (
-            f" The value for each {pivot.key}, below it its 95 % interval and the baseline, which "
-            "the first column names. n: independent trials. "
+        caption = (
+            f"The value for each {pivot.key}, below it its 95 % interval and the baseline, which "
+            f"the first column names. n: independent trials. {_dagger(shown)}"
         )
-        caption = esc(
-            [tag("b", f"{label}."), text, dagger if any(map(_summary.inside, shown)) else ""]
-        )
-        tables.append(scroll(_summary.pivot_table(pivot, caption), label))
+        tables.append(scroll(_summary.pivot_table(pivot), number.next("Table"), caption))
     if rest:
-        label = number.next("Table")
-        text = " Numbers that stand alone. " if pivot else " All numbers. "
-        text += "n: independent trials. "
-        caption = esc(
-            [tag("b", f"{label}."), text, dagger if any(map(_summary.inside, rest)) else ""]
-        )
-        tables.append(scroll(_summary.long_table(rest, caption), label))
+        caption = "Numbers that stand alone" if pivot else "All numbers"
+        caption += f", each with its baseline. n: independent trials. {_dagger(rest)}"
+        tables.append(scroll(_summary.long_table(rest), number.next("Table"), caption))
     return tables
+
+
+def _dagger(rows: Sequence[Row]) -> str:
+    return "† The baseline lies inside the interval." if any(map(_summary.inside, rows)) else ""
