@@ -286,78 +286,106 @@ def combine(config: Config, results: dict[str, runs.Result], out: Any) -> runs.R
 CAPTIONS = (
     "Test accuracy against hidden width: the network itself, and three classifiers that see only "
     "its activation codes, after training and before. Dotted: the same classifier on raw pixels. "
-    "Bands and bars: 95 % intervals over seeds.",
-    "Over training: redundancy ratio of the codes (share of examples that add no new code), number "
-    "of distinct codes on the training set, and share of active units in each hidden layer on the "
-    "test set. Bands: 95 % intervals over seeds.",
+    "Dash-dotted: always the largest class. Bars: 95 % intervals over seeds; points of equal width "
+    "are drawn side by side.",
+    "Over training: redundancy ratio of the codes (share of examples that add no new code; solid: "
+    "training set, dashed: test set), number of distinct codes on the training set (dotted: one "
+    "for every example), and share of active units in each hidden layer on the test set. Bands: "
+    "95 % intervals over seeds. Measured at the ticks; the axis is linear up to 2 epochs, then "
+    "logarithmic.",
     "Test accuracy when only some units of each hidden layer are kept: the most active for each "
-    "example, or random ones (mean over draws). Bands: 95 % intervals over seeds.",
+    "example, or random ones (mean over draws). Dotted: the network with all its units. "
+    "Dash-dotted: always the largest class. Bands: 95 % intervals over seeds.",
 )
+CHANCE = {"color": "grey", "linestyle": "-.", "linewidth": 1, "label": "largest class"}
+
+
+def chance(config: Config) -> float:
+    """Test accuracy of naming the largest class always."""
+    labels = data.digits(test_fraction=config.test_fraction).test_y
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def accuracy_figure(config: Config, names: list[str], pixels: Any, out: Any) -> Any:
     """Accuracy against width, one panel a classifier."""
-    fig, axes = plt.subplots(1, 3, figsize=(10, 3.4), sharey=True)
+    fig, axes = plt.subplots(1, 3, figsize=(10, 3.7), sharey=True)
+    widths = np.asarray(config.widths, np.float64)
+    order = np.argsort(widths)
     network = np.stack([out.load("accuracy.network", n)[:, -1] for n in names], axis=1)
     for ax, name in zip(axes, CLASSIFIERS):
         values = np.stack([out.load(f"accuracy.{name}", n) for n in names], axis=1)
-        figures.band(ax, config.widths, network, "network", colour="black")
-        figures.band(ax, config.widths, values[:, :, -1], "codes, trained")
-        figures.band(ax, config.widths, values[:, :, 0], "codes, untrained", linestyle="--")
+        curves = (
+            ("network", network, {"colour": "black"}),
+            ("its codes, trained", values[:, :, -1], {}),
+            ("its codes, untrained", values[:, :, 0], {"linestyle": "--"}),
+        )
+        for i, (label, y, line) in enumerate(curves):
+            side_by_side = 1.05 ** (i - 1)
+            figures.bars(ax, widths[order] * side_by_side, y[:, order], label, **line)
         ax.axhline(pixels[name].mean(), color="grey", linestyle=":", label="raw pixels")
-        ax.set(title=name, xlabel="hidden width (units)", xscale="log", ylim=(0, 1.02))
-        ax.set_xticks(config.widths, [str(w) for w in config.widths])
-        ax.minorticks_off()
+        ax.axhline(chance(config), **CHANCE)
+        ax.set(title=name, xlabel="hidden width (units)", xscale="log", ylim=(0, 1.03))
+        figures.plain_ticks(ax.xaxis, widths[order])
     axes[0].set_ylabel("test accuracy")
-    axes[0].legend(loc="lower right")
+    figures.legend_below(fig, axes, ncols=5)
     return fig
 
 
 def training_figure(config: Config, names: list[str], out: Any) -> Any:
-    """Redundancy, distinct codes and active units over training."""
-    fig, axes = plt.subplots(1, 3, figsize=(10, 3.4))
+    """Redundancy, distinct codes and, layer by layer, active units over training."""
+    rows = (config.depth + 3) // 2
+    fig, grid = plt.subplots(rows, 2, figsize=(8.6, 2.75 * rows + 0.4), squeeze=False)
+    redundancy, distinct, *layers = axes = grid.ravel()[: 2 + config.depth]
     for i, (name, width) in enumerate(zip(names, config.widths)):
         epochs = out.load("epochs", name)
-        colour = figures.COLOURS[i % len(figures.COLOURS)]
-        for part, line in (("train", "-"), ("test", "--")):
-            values = out.load(f"redundancy.{part}", name)
-            label = f"width {width}, {part}"
-            figures.band(axes[0], epochs, values, label, colour=colour, linestyle=line)
-        counts = out.load("distinct.train", name)
-        figures.band(axes[1], epochs, counts, f"width {width}", colour=colour)
-        for layer in range(config.depth):
-            figures.band(
-                axes[2],
-                epochs,
-                out.load("active", name)[:, :, layer],
-                f"width {width}, layer {layer}",
-                colour=colour,
-                linestyle=("-", "--", "-.", ":")[layer % 4],
-            )
-    for ax, label in zip(
-        axes, ("redundancy ratio", "distinct codes (training set)", "share of active units")
-    ):
-        ax.set(xlabel="epochs", ylabel=label, xscale="symlog")
-        ticks = out.load("epochs", names[0])
-        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        ax.minorticks_off()
-        ax.set_ylim(bottom=0)
-        ax.legend(fontsize=7)
+        line = {"label": f"width {width}", "colour": figures.COLOURS[i % len(figures.COLOURS)]}
+        figures.band(redundancy, epochs, out.load("redundancy.train", name), **line)
+        figures.band(
+            redundancy, epochs, out.load("redundancy.test", name),
+            **{**line, "label": ""}, linestyle="--",
+        )  # fmt: skip
+        figures.band(distinct, epochs, out.load("distinct.train", name), **line)
+        for layer, ax in enumerate(layers):
+            figures.band(ax, epochs, out.load("active", name)[:, :, layer], **line)
+    examples = len(data.digits(test_fraction=config.test_fraction).train_y)
+    distinct.axhline(examples, color="grey", linestyle=":", label=f"{examples} training examples")
+    for part, dashes in (("training", "-"), ("test", "--")):
+        redundancy.plot([], [], color="grey", linestyle=dashes, label=f"redundancy, {part} set")
+    redundancy.set(ylabel="redundancy ratio", ylim=(-0.03, 1.03))
+    distinct.set(ylabel="distinct training codes", ylim=(0, 1.08 * examples))
+    for layer, ax in enumerate(layers):
+        ax.set(ylabel=f"active units, layer {layer} (share)", ylim=(0, 1.03))
+    for ax in axes:
+        ax.set(xlabel="epochs", xscale="symlog")
+        figures.plain_ticks(ax.xaxis, out.load("epochs", names[0]))
+    for ax in grid.ravel()[len(axes) :]:
+        ax.remove()
+    figures.legend_below(fig, axes, ncols=3)
     return fig
 
 
 def edit_figure(config: Config, names: list[str], out: Any) -> Any:
     """Accuracy against the number of units kept, one panel a width."""
-    fig, axes = plt.subplots(
-        1, len(names), figsize=(3.4 * len(names), 3.2), sharey=True, squeeze=False
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    fig, grid = plt.subplots(
+        rows, columns, figsize=(max(3.3 * columns, 5.5), 3 * rows + 0.5), sharey=True, squeeze=False
     )
-    for ax, name, width in zip(axes[0], names, config.widths):
+    for ax, name, width in zip(grid.ravel(), names, config.widths):
         kept = out.load("kept", name)
-        figures.band(ax, kept, out.load("edit.top", name), "most active")
-        figures.band(ax, kept, out.load("edit.random", name), "random", linestyle="--")
-        ax.set(title=f"width {width}", xlabel="units kept a layer", xscale="log", ylim=(0, 1.02))
-    axes[0][0].set_ylabel("test accuracy")
-    axes[0][0].legend(loc="upper left")
+        figures.band(ax, kept, out.load("edit.top", name), "most active units kept")
+        figures.band(ax, kept, out.load("edit.random", name), "random units kept", linestyle="--")
+        network = out.load("accuracy.network", name)[:, -1].mean()
+        ax.axhline(network, color="grey", linestyle=":", label="all units")
+        ax.axhline(chance(config), **CHANCE)
+        ax.set(title=f"width {width}", xlabel="units kept in each layer", xscale="log")
+        powers = 2.0 ** np.arange(np.log2(width).astype(int) + 1)
+        figures.plain_ticks(ax.xaxis, np.unique([*powers, width]))
+    for ax in grid[:, 0]:
+        ax.set(ylabel="test accuracy", ylim=(0, 1.03))
+    for ax in grid.ravel()[len(names) :]:
+        ax.remove()
+    figures.legend_below(fig, grid.ravel()[: len(names)], ncols=4 if columns > 2 else 2)
     return fig
 
 
