@@ -61,6 +61,27 @@ def body(eqn: Equation) -> ClosedJaxpr:
     raise KeyError(f"{eqn.primitive.name} has no body among {sorted(eqn.params)}")
 
 
+def branches(eqn: Equation) -> tuple[ClosedJaxpr, ...]:
+    """The branches of a cond equation, in order of its index operand."""
+    return tuple(closed(b) for b in eqn.params["branches"])
+
+
+@dataclass(frozen=True)
+class WhileParts:
+    """The two programs of a while equation and how many constants each takes first."""
+
+    cond: ClosedJaxpr
+    cond_consts: int
+    body: ClosedJaxpr
+    body_consts: int
+
+
+def while_parts(eqn: Equation) -> WhileParts:
+    """The parts of a while equation."""
+    p = eqn.params
+    return WhileParts(p["cond_jaxpr"], p["cond_nconsts"], p["body_jaxpr"], p["body_nconsts"])
+
+
 @dataclass(frozen=True)
 class ScanParts:
     """How a scan equation splits its operands and how it runs."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from activjax.program import _compat
 from activjax.program._errors import UnsupportedError
 from activjax.program._interpret import Frame, Plan, interpret
-from activjax.program._walk import LOOP, LoopInfo
+from activjax.program._walk import loop_info
 
 Rebuild = Callable[[_compat.Equation, list[Any], Plan, Frame], list[Any]]
 
@@ -47,8 +47,7 @@ def _scan(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) ->
     consts = invals[: parts.n_consts]
     init = invals[parts.n_consts : parts.n_consts + parts.n_carry]
     xs = invals[parts.n_consts + parts.n_carry :]
-    names = LOOP.findall(_compat.name_stack(eqn))
-    loop = frame.loop(plan, LoopInfo(names[-1] if names else None, parts.length))
+    loop = frame.loop(plan, loop_info(eqn))
 
     def step(carry: Any, slices: Any) -> Any:
         own, beside = carry
@@ -68,6 +67,56 @@ def _scan(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) ->
     )
     loop.finish(beside, side)
     return [*carry, *ys]
+
+
+def _while(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    parts, inner_plan = _compat.while_parts(eqn), plan.inner[1]
+    cond_consts = invals[: parts.cond_consts]
+    body_consts = invals[parts.cond_consts : parts.cond_consts + parts.body_consts]
+    init = invals[parts.cond_consts + parts.body_consts :]
+    loop = frame.loop(inner_plan, loop_info(eqn))
+
+    def running(own: list[Any]) -> jax.Array:
+        (predicate,) = interpret(parts.cond, [*cond_consts, *own], Plan(), frame)
+        return predicate
+
+    def step(carry: Any) -> Any:
+        index, own, beside = carry
+        inner = loop.enter(index, None)
+        new = interpret(parts.body, [*body_consts, *own], inner_plan, inner)
+        after, _ = loop.leave(beside, inner)
+        alive = running(own)
+        if alive.ndim:  # mapped: lanes that have finished keep what they have
+            new = [_lanes(alive, n, o) for n, o in zip(new, own, strict=True)]
+            after = loop.select(alive, after, beside)
+        return index + 1, new, after
+
+    _, own, beside = jax.lax.while_loop(
+        lambda carry: jnp.any(running(carry[1])), step, (jnp.int32(0), init, loop.carry)
+    )
+    loop.finish(beside, None)
+    return own
+
+
+def _lanes(alive: jax.Array, new: Any, old: Any) -> Any:
+    # A mapped while has its lanes in front, as its predicate has.
+    return jnp.where(alive.reshape(alive.shape + (1,) * (jnp.ndim(new) - alive.ndim)), new, old)
+
+
+def _cond(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+    def branch(k: int, body: _compat.ClosedJaxpr) -> Callable[..., Any]:
+        def run(*operands: Any) -> Any:
+            inner, side = frame.branch(plan.inner, k)
+            outs = interpret(body, operands, plan.inner.get(k, Plan()), inner)
+            return outs, side(inner)
+
+        return run
+
+    index, *operands = invals
+    branches = [branch(k, body) for k, body in enumerate(_compat.branches(eqn))]
+    outs, side = jax.lax.switch(index, branches, *operands)
+    frame.absorb(side)
+    return outs
 
 
 def _remat(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
@@ -96,6 +145,8 @@ _REBUILD: dict[str, Rebuild] = {
     "jit": _jit,
     "call": _call,
     "scan": _scan,
+    "while": _while,
+    "cond": _cond,
     "remat": _remat,
     "custom_jvp": _custom,
     "custom_vjp": _custom,

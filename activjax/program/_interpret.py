@@ -8,7 +8,7 @@ loop's iterations, and out of every region that only hands out what it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,13 @@ class Loop:
         """The carry after an iteration, and what it adds to the stacked outputs."""
         return carry, frame.side()
 
+    def select(self, running: jax.Array, new: Any, old: Any) -> Any:
+        """The carry of a mapped `while`, where only the lanes in `running` go on."""
+        del running, old
+        return new
+
     def finish(self, carry: Any, ys: Any) -> None:
-        """Hand the loop's results to the frame around it."""
+        """Hand the loop's results to the frame around it; `ys` is None after a `while`."""
         del carry
         self.parent.absorb(ys)
 
@@ -102,6 +107,16 @@ class Frame:
 
     def absorb(self, side: Any) -> None:
         """Take in the side values of a region that was opened."""
+
+    def branch(self, plans: dict[int, Plan], taken: int) -> tuple[Frame, Callable[[Frame], Any]]:
+        """The frame of one branch, and what it hands out: the same structure in every branch.
+
+        Args:
+          plans: the plan of each branch that has one.
+          taken: the number of this branch.
+        """
+        del plans, taken
+        return self.child(), lambda frame: frame.side()
 
     def loop(self, plan: Plan, info: LoopInfo) -> Loop:
         """What to send through a loop whose body follows `plan`."""

@@ -13,16 +13,16 @@ from activjax.program import _compat
 SCOPE = re.compile(r"aj\.scope\{([^{}]*)\}")
 LOOP = re.compile(r"aj\.loop\{([^{}]*)\}")
 
-#: Kinds of control flow that `interpret` opens and rebuilds.
+#: Kinds of control flow with one body, which `interpret` opens and rebuilds.
 OPENED = frozenset({"jit", "call", "scan", "remat", "custom_jvp", "custom_vjp"})
 
 
 @dataclass(frozen=True)
 class LoopInfo:
-    """A loop around an equation: its name and the number of its iterations."""
+    """A loop around an equation: its name and the number of its iterations (None: not known)."""
 
     name: str | None
-    length: int
+    length: int | None
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,18 @@ class Place:
     """Where an equation stands: how to reach it, and what surrounds it.
 
     Attributes:
-      path: indices of equations from the outermost jaxpr inwards.
+      path: indices of equations from the outermost jaxpr inwards; after that of a cond the number
+        of the branch, after that of a while 0 for its condition and 1 for its body.
       scopes: names of the surrounding `aj.scope`s, outermost first.
       loops: surrounding loops, outermost first.
+      conditional: whether it stands in a branch that may not run.
       blocked: why the equation cannot be reached by `interpret`, or None.
     """
 
     path: tuple[int, ...] = ()
     scopes: tuple[str, ...] = ()
     loops: tuple[LoopInfo, ...] = ()
+    conditional: bool = False
     blocked: str | None = None
 
 
@@ -73,18 +76,37 @@ def _walk(
         if found:
             yield eqn, here
             continue
-        kind = _compat.kind(eqn)
-        if kind == "remat" and _compat.is_recomputation(eqn):
-            continue
-        if kind == "scan":
-            names = LOOP.findall(stack)
-            info = LoopInfo(names[-1] if names else None, _compat.scan_parts(eqn).length)
-            here = replace(here, loops=(*here.loops, info))
-        if kind not in OPENED:
-            reason = f"inside `{eqn.primitive.name}`, which activjax does not open yet"
-            here = replace(here, blocked=here.blocked or reason)
-        for sub in (_compat.body(eqn),) if kind in OPENED else inner:
-            yield from _walk(sub.jaxpr, interesting, here, memo)
+        for sub, within in _bodies(eqn, here):
+            yield from _walk(sub.jaxpr, interesting, within, memo)
+
+
+def loop_info(eqn: _compat.Equation) -> LoopInfo:
+    """The loop that a scan or while equation is."""
+    names = LOOP.findall(_compat.name_stack(eqn))
+    length = _compat.scan_parts(eqn).length if _compat.kind(eqn) == "scan" else None
+    return LoopInfo(names[-1] if names else None, length)
+
+
+def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.ClosedJaxpr, Place]]:
+    """Each program inside an equation, with its place."""
+    kind = _compat.kind(eqn)
+    if kind == "remat" and _compat.is_recomputation(eqn):
+        return
+    if kind in OPENED:
+        inside = replace(here, loops=(*here.loops, loop_info(eqn))) if kind == "scan" else here
+        yield _compat.body(eqn), inside
+    elif kind == "cond":
+        for k, branch in enumerate(_compat.branches(eqn)):
+            yield branch, replace(here, path=(*here.path, k), conditional=True)
+    elif kind == "while":
+        parts, loops = _compat.while_parts(eqn), (*here.loops, loop_info(eqn))
+        reason = here.blocked or "the condition of a `while`, which decides when the loop ends"
+        yield parts.cond, replace(here, path=(*here.path, 0), loops=loops, blocked=reason)
+        yield parts.body, replace(here, path=(*here.path, 1), loops=loops)
+    else:
+        reason = f"inside `{eqn.primitive.name}`, which activjax does not open yet"
+        for sub in _compat.subprograms(eqn):
+            yield sub, replace(here, blocked=here.blocked or reason)
 
 
 def _holds(jaxpr: _compat.Jaxpr, interesting: Interesting, memo: dict[int, bool]) -> bool:

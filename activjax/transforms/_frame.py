@@ -8,6 +8,7 @@ edit's values come back for all iterations in one array.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,21 +20,30 @@ import jax.numpy as jnp
 from activjax import program
 from activjax.program import _compat
 from activjax.transforms._names import SiteError
-from activjax.transforms._selectors import Indices, Target, hole
+from activjax.transforms._selectors import Indices, Level, Target, hole
 from activjax.transforms.edits import Context, Each, Edit
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A value to hand out. `inner` is its shape and dtype inside every loop."""
+    """A value to hand out.
 
+    Attributes:
+      name: its key in the captured dict.
+      target: where it is read.
+      inner: its shape and dtype inside every loop.
+      is_mask: whether it says that the site was reached, instead of its value.
+    """
+
+    name: str
     target: Target
     inner: jax.ShapeDtypeStruct
+    is_mask: bool = False
 
-    @property
-    def name(self) -> str:
-        """The key in the captured dict."""
-        return self.target.site.name
+    @classmethod
+    def mask(cls, read: Read) -> Read:
+        """The mask beside a read in a branch: whether the branch ran."""
+        return cls(f"{read.name}#valid", read.target, jax.ShapeDtypeStruct((), bool), True)
 
     def shape(self, depth: int = 0) -> tuple[int, ...]:
         """Its shape outside the loop at `depth`."""
@@ -99,7 +109,7 @@ class ActivationFrame(program.Frame):
         if not self.reading:
             (x,) = _compat.rebind(eqn, [x])
         for read in data.reads:
-            self.taps[read.name] = _read(x, read)
+            self.taps[read.name] = jnp.asarray(True) if read.is_mask else _read(x, read)
         return [x]
 
     def edits(self, plan: program.Plan) -> bool:
@@ -119,6 +129,22 @@ class ActivationFrame(program.Frame):
     def absorb(self, side: dict[str, jax.Array]) -> None:
         """Take in what was read further inside."""
         self.taps.update(side)
+
+    def branch(
+        self, plans: dict[int, program.Plan], taken: int
+    ) -> tuple[program.Frame, Callable[[program.Frame], Any]]:
+        """Every branch hands out the reads of all; those of the others are 0, masks False."""
+        reads = {r.name: r for plan in plans.values() for a in plan.data() for r in a.reads}
+        depth = len(self.indices)
+
+        def side(frame: program.Frame) -> dict[str, jax.Array]:
+            taps = frame.side()
+            return {
+                name: taps[name] if name in taps else jnp.zeros(r.shape(depth), r.inner.dtype)
+                for name, r in reads.items()
+            }
+
+        return self.child(), side
 
     def loop(self, plan: program.Plan, info: program.LoopInfo) -> program.Loop:
         """Send this frame through a loop."""
@@ -241,7 +267,8 @@ class _ActivationLoop(program.Loop):
         actions = list(plan.data())
         self.writes = {w.number: w.target.levels[depth] for a in actions for w in a.writes}
         reads = {r.name: r for a in actions for r in a.reads}
-        self.picked: dict[str, Indices] = {}
+        self.reads = reads
+        self.picked: dict[str, Level] = {}
         self.carry: dict[str, jax.Array] = {}
         for name, read in reads.items():
             level = read.target.levels[depth]
@@ -259,7 +286,7 @@ class _ActivationLoop(program.Loop):
         """Feeds of this iteration; a gate for each edit that is made in some iterations only."""
         parent = self.parent
         feeds, gates = dict(parent.feeds), dict(parent.gates)
-        feeds.update(x)
+        feeds.update(x or {})
         for number, level in self.writes.items():
             if level is None:
                 continue
@@ -289,14 +316,47 @@ class _ActivationLoop(program.Loop):
                 carry[name] = carry[name].at[slot].set(value, mode="drop")
         return carry, ys
 
+    def select(self, running: jax.Array, new: Any, old: Any) -> Any:
+        """In a mapped `while`, lanes that have finished keep what was read in them."""
+        out = {}
+        for name, value in new.items():
+            read = self.reads[name]
+            mapped = () if read.is_mask else read.target.site.mapped
+            if mapped:
+                shape = [1] * value.ndim
+                first = value.ndim - len(read.inner.shape)
+                for axis, n in zip(_lanes(running.shape, mapped, name), running.shape, strict=True):
+                    shape[first + axis] = n
+                mask = running.reshape(shape)
+            else:
+                mask = jnp.any(running)
+            out[name] = jnp.where(mask, value, old[name])
+        return out
+
     def finish(self, carry: Any, ys: Any) -> None:
         """Hand the reads to the frame around the loop."""
-        out = dict(ys)
+        out = dict(ys or {})
         for name, value in carry.items():
             level = self.picked[name]
-            if level.traced and not level.scalar:
+            if isinstance(level, Indices) and level.traced and not level.scalar:
                 # A repeated index was written to its first slot only.
                 chosen = level.array()
                 value = value[jnp.argmax(chosen[:, None] == chosen[None, :], axis=1)]
             out[name] = value
         self.parent.absorb(out)
+
+
+def _lanes(lanes: tuple[int, ...], mapped: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Which of a site's mapped axes are the lanes of the mapped loop around it."""
+    fits = [
+        axes
+        for axes in itertools.combinations(range(len(mapped)), len(lanes))
+        if tuple(mapped[a] for a in axes) == lanes
+    ]
+    if len(fits) != 1:
+        raise SiteError(
+            f"site {name!r} has mapped axes of sizes {mapped} in a while loop mapped over {lanes}: "
+            "which of them is the loop's cannot be told; map over different sizes, or capture "
+            "inside the vmap"
+        )
+    return fits[0]

@@ -67,16 +67,25 @@ def _act_vjp(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
     for name, read in reads.items():
         if read.target.reduce is not None:
             raise SiteError(f"site {name!r}: a reduced value has no derivative; reduce the result")
+        if any(length is None for _, length in read.target.site.loops):
+            raise SiteError(
+                f"site {name!r} is in a while loop, which JAX cannot differentiate backwards: "
+                "use a scan, or select other sites"
+            )
         if not jnp.issubdtype(read.inner.dtype, jnp.inexact):
+            if read.is_mask:
+                continue
             raise SiteError(
                 f"site {name!r} has dtype {read.inner.dtype}, which has no derivative: select "
                 "floating-point sites only"
             )
 
-    def perturbed(shifts: dict[str, jax.Array]) -> Any:
-        return run(traced, table, reads, _shifts(reads, shifts))
+    values = {name: read for name, read in reads.items() if not read.is_mask}
 
-    zeros = {name: jnp.zeros(read.shape(), read.inner.dtype) for name, read in reads.items()}
+    def perturbed(shifts: dict[str, jax.Array]) -> Any:
+        return run(traced, table, reads, _shifts(values, shifts))
+
+    zeros = {name: jnp.zeros(read.shape(), read.inner.dtype) for name, read in values.items()}
     out, vjp, acts = jax.vjp(perturbed, zeros, has_aux=True)
     return out, acts, jax.tree_util.Partial(_pull, vjp)
 

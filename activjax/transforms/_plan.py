@@ -62,11 +62,18 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                     f"site {site.name!r} is chosen by two selectors; capture it once and index "
                     "the result, or capture twice"
                 )
-            target = resolve(selector, site)
+            target = resolve(selector, site, reading=True)
             one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
             inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
-            found[site.name] = Read(target, inner)
-    return {name: found[name] for name in table.names if name in found}
+            found[site.name] = Read(site.name, target, inner)
+    reads: dict[str, Read] = {}
+    for site in table:
+        if site.name in found:
+            reads[site.name] = found[site.name]
+            if site.conditional:
+                mask = Read.mask(found[site.name])
+                reads[mask.name] = mask
+    return reads
 
 
 def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list[Write]]:
@@ -86,7 +93,7 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
                     f"site {site.name!r} is hit by two entries of a mapping, "
                     f"{patterns[site.name]!r} and {selector.site!r}: pass a list to fix the order"
                 )
-            target = resolve(selector, site)
+            target = resolve(selector, site, reading=False)
             patterns[site.name] = selector.site
             for value in feeds(edit):
                 _check_each(value, target.loop_axes(), site)
@@ -99,6 +106,10 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
 def _check_each(value: Any, axes: tuple[int, ...], site: Site) -> None:
     if not site.loops:
         raise SiteError(f"site {site.name!r} is in no loop; `each` has nothing to run over")
+    if any(length is None for _, length in site.loops):
+        raise SiteError(
+            f"site {site.name!r} is in a while loop of unknown length: `each` cannot fit it"
+        )
     got = jnp.shape(value)
     if got[: len(axes)] != axes:
         loops = ", ".join(f"{name}={n}" for name, n in site.loops)
@@ -116,11 +127,11 @@ def run(
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Run a traced program with reads and edits. Returns its output and what was read."""
     plan = program.Plan()
+    read_at: dict[str, list[Read]] = {}
+    for read in reads.values():
+        read_at.setdefault(read.target.site.name, []).append(read)
     for site in table:
-        actions = Actions(
-            tuple(writes.get(site.name, ())),
-            (reads[site.name],) if site.name in reads else (),
-        )
+        actions = Actions(tuple(writes.get(site.name, ())), tuple(read_at.get(site.name, ())))
         if actions.writes or actions.reads:
             plan.add(site.place, actions)
     values = {

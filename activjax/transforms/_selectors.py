@@ -55,7 +55,8 @@ def select(
         "loop1", ...
       at: positions along named axes of the value, such as `{"seq": -1}`; a bare index means "seq".
       reduce: a function of one example's value, applied where the value is made (inside the loop).
-      max_steps: length of the buffer for a site in a `while_loop`.
+      max_steps: iterations of a `while_loop` to keep, in a buffer filled up with NaN (integers: 0);
+        without it the last value is read.
 
     Returns:
       A selector for `capture`, `intervene` and `act_vjp`.
@@ -100,12 +101,12 @@ class Indices:
     Attributes:
       values: a tuple of ints, or a traced int32 array of shape [] or [k].
       scalar: whether the axis disappears.
-      length: the axis's length.
+      length: the axis's length; None: that of a `while`, not known.
     """
 
     values: tuple[int, ...] | jax.Array
     scalar: bool
-    length: int
+    length: int | None
 
     @property
     def traced(self) -> bool:
@@ -134,7 +135,7 @@ class Indices:
         if not self.traced:
             return None
         values = self.array()
-        return (values < 0) | (values >= self.length)
+        return (values < 0) if self.length is None else (values < 0) | (values >= self.length)
 
     def hit(self, i: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Whether iteration `i` is chosen, and its place among the chosen ones."""
@@ -142,7 +143,36 @@ class Indices:
         return jnp.any(equal), jnp.argmax(equal)
 
 
-def indices(index: Index, length: int, where: str) -> Indices:
+@dataclass(frozen=True)
+class Steps:
+    """The iterations of a `while`: the last one's value, or a buffer of the first `limit`."""
+
+    limit: int | None
+    empty = False
+    traced = False
+
+    @property
+    def scalar(self) -> bool:
+        """Whether no axis is left."""
+        return self.limit is None
+
+    @property
+    def axis(self) -> tuple[int, ...]:
+        """The axis left: () or (limit,)."""
+        return () if self.limit is None else (self.limit,)
+
+    def hit(self, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether iteration `i` is kept, and where in the buffer."""
+        return jnp.asarray(True) if self.limit is None else i < self.limit, i
+
+    def outside(self) -> None:
+        """Nothing can be out of range."""
+
+
+Level = Indices | Steps
+
+
+def indices(index: Index, length: int | None, where: str) -> Indices:
     """Check and resolve an index along an axis of a known length.
 
     Raises:
@@ -152,18 +182,22 @@ def indices(index: Index, length: int, where: str) -> Indices:
         if index.ndim > 1 or not jnp.issubdtype(index.dtype, jnp.integer):
             raise SiteError(f"{where}: expected integers of shape [] or [k], got {index.aval}")
         index = index.astype(jnp.int32)
+        if length is None:
+            return Indices(index, index.ndim == 0, None)
         values = jnp.where((index < 0) & (index >= -length), index + length, index)
         return Indices(values, index.ndim == 0, length)
-    if isinstance(index, slice):
+    if isinstance(index, slice) and length is not None:
         return Indices(tuple(range(length)[index]), False, length)
     scalar = isinstance(index, int)
     items = [index] if scalar else list(index) if isinstance(index, (list, tuple)) else None
     if items is None or not all(type(i) is int for i in items):
         raise SiteError(f"{where}: expected an int, a list of ints or an array, got {index!r}")
     for i in items:
-        if not -length <= i < length:
+        if length is None and i < 0:
+            raise SiteError(f"{where}: index {i}, but the length is not known: count from 0")
+        if length is not None and not -length <= i < length:
             raise SiteError(f"{where}: index {i} is out of range for length {length}")
-    values = tuple(i % length for i in items)
+    values = tuple(i if length is None else i % length for i in items)
     if len(set(values)) < len(values):
         raise SiteError(f"{where}: an index is repeated in {index!r}")
     return Indices(values, scalar, length)
@@ -175,13 +209,14 @@ class Target:
 
     Attributes:
       site: the site.
-      levels: for each surrounding loop, outermost first, the chosen iterations, or None for all.
+      levels: for each surrounding loop, outermost first, the chosen iterations, or None for all:
+        a read of all is stacked (`Steps` in a `while`), an edit of all is made in each.
       positions: (axis of one example's value, chosen positions), in order of axes.
       reduce: the selector's reduction.
     """
 
     site: Site
-    levels: tuple[Indices | None, ...]
+    levels: tuple[Level | None, ...]
     positions: tuple[tuple[int, Indices], ...]
     reduce: Callable[[jax.Array], jax.Array] | None
 
@@ -194,7 +229,10 @@ class Target:
         """The axes that loops from `depth` inwards leave."""
         out: tuple[int, ...] = ()
         for level, (_, length) in zip(self.levels[depth:], self.site.loops[depth:], strict=True):
-            out += (length,) if level is None else level.axis
+            if level is not None:
+                out += level.axis
+            elif length is not None:
+                out += (length,)
         return out
 
     def get(self, x: jax.Array) -> jax.Array:
@@ -250,8 +288,8 @@ def _poison(x: jax.Array, outside: Sequence[jax.Array | None]) -> jax.Array:
     return x
 
 
-def resolve(selector: Selector, site: Site) -> Target:
-    """Check a selector against a site that its glob names.
+def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
+    """Check a selector against a site that its glob names, for a read or for an edit.
 
     Raises:
       SiteError: a loop, an axis or an index that the site does not have.
@@ -269,12 +307,20 @@ def resolve(selector: Selector, site: Site) -> Target:
     for name in loops:
         if name not in names:
             raise SiteError(f"site {site.name!r} has no loop {name!r}; its loops: {names}")
-    levels = tuple(
-        indices(loops[name], length, f"site {site.name!r}, loop {name!r}")
-        if name in loops
-        else None
-        for name, length in site.loops
-    )
+    if selector.max_steps is not None:
+        if not reading or all(length is not None for _, length in site.loops):
+            raise SiteError(
+                f"site {site.name!r}: `max_steps` is for reading a site inside a while loop"
+            )
+        if type(selector.max_steps) is not int or selector.max_steps < 1:
+            raise SiteError(f"site {site.name!r}: max_steps={selector.max_steps!r}, expected >= 1")
+
+    def level(name: str, length: int | None) -> Level | None:
+        if name in loops:
+            return indices(loops[name], length, f"site {site.name!r}, loop {name!r}")
+        return Steps(selector.max_steps) if length is None and reading else None
+
+    levels = tuple(level(name, length) for name, length in site.loops)
     positions = []
     for name, index in selector.at.items():
         if name not in (site.axes or ()):
@@ -285,6 +331,4 @@ def resolve(selector: Selector, site: Site) -> Target:
         axis = (site.axes or ()).index(name)
         where = f"site {site.name!r}, axis {name!r}"
         positions.append((axis, indices(index, site.shape[axis], where)))
-    if selector.max_steps is not None:
-        raise SiteError(f"site {site.name!r} is in no while loop; `max_steps` does not apply")
     return Target(site, levels, tuple(sorted(positions, key=lambda p: p[0])), selector.reduce)

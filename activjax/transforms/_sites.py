@@ -26,7 +26,8 @@ class Site:
       dtype: the dtype.
       axes: names of the axes of `shape`, or None.
       mapped: sizes of the axes added by `jax.vmap` inside the function, outermost first.
-      loops: surrounding loops, outermost first, as (name, length).
+      loops: surrounding loops, outermost first, as (name, length); None: a `while`'s length.
+      conditional: whether it stands in a branch that may not run.
       blocked: why it can be neither read nor edited, or None.
       place: where it stands in the program.
       batch_dims: positions of the mapped axes in the value.
@@ -38,15 +39,19 @@ class Site:
     dtype: Any
     axes: tuple[str, ...] | None
     mapped: tuple[int, ...]
-    loops: tuple[tuple[str, int], ...]
+    loops: tuple[tuple[str, int | None], ...]
+    conditional: bool
     blocked: str | None
     place: program.Place
     batch_dims: tuple[int, ...]
 
     @property
     def captured_shape(self) -> tuple[int, ...]:
-        """Shape of what `capture` returns: loops, then mapped axes, then the value's own."""
-        return (*(n for _, n in self.loops), *self.mapped, *self.shape)
+        """Shape of what `capture` returns: loops, then mapped axes, then the value's own.
+
+        Of a `while` it returns the last value, so that loop has no axis.
+        """
+        return (*(n for _, n in self.loops if n is not None), *self.mapped, *self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -103,18 +108,18 @@ class SiteTable(Sequence[Site]):
                 str(np.dtype(s.dtype)) if isinstance(s.dtype, np.dtype) else str(s.dtype),
                 " ".join(dims) or "scalar",
                 " ".join(str(n) for n in s.mapped) or "-",
-                " ".join(f"{name}={n}" for name, n in s.loops) or "-",
+                " ".join(f"{name}={'?' if n is None else n}" for name, n in s.loops) or "-",
                 _bytes(s.nbytes),
-                s.blocked or "",
+                s.blocked or ("in a branch" if s.conditional else ""),
             )
 
     def table(self) -> Any:
-        """A `rich` table: name, dtype, shape of one example, mapped axes, loops, bytes, blocked."""
+        """A `rich` table: name, dtype, shape of one example, mapped axes, loops, bytes, note."""
         from rich.table import Table
 
         total = sum(s.nbytes for s in self._sites if not s.blocked)
         out = Table(caption=f"{len(self)} sites, {_bytes(total)} if all are captured")
-        for heading in ("site", "dtype", "shape", "mapped", "loops", "bytes", "blocked"):
+        for heading in ("site", "dtype", "shape", "mapped", "loops", "bytes", "note"):
             out.add_column(
                 heading,
                 justify="right" if heading == "bytes" else "left",
@@ -147,7 +152,7 @@ def _is_tag(eqn: Any) -> bool:
     return eqn.primitive is tag_p
 
 
-def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int], ...]:
+def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | None], ...]:
     # Unnamed loops are counted from the innermost outwards.
     depth = len(loops)
     return tuple((i.name or f"loop{depth - 1 - k}", i.length) for k, i in enumerate(loops))
@@ -173,6 +178,7 @@ def discover(traced: program.Program) -> SiteTable:
                 axes=eqn.params["axes"],
                 mapped=tuple(aval.shape[d] for d in dims),
                 loops=_loop_names(place.loops),
+                conditional=place.conditional,
                 blocked=place.blocked,
                 place=place,
                 batch_dims=dims,

@@ -313,16 +313,16 @@ def test_errors_name_the_site_and_the_way_out():
 def test_what_cannot_be_opened_is_listed_and_raises_when_asked():
     def f(x):
         x = aj.tag(x, "before")
-        x = jax.lax.while_loop(lambda v: v < 10, lambda v: aj.tag(v * 2, "inside"), x)
+        x = jax.lax.while_loop(lambda v: aj.tag(v, "inside") < 10, lambda v: v * 2, x)
         return aj.tag(x, "after")
 
     table = aj.sites(f)(1.0 * jnp.ones(()))
     assert table.names == ("before", "inside", "after")
-    assert "`while`" in table[1].blocked
+    assert "condition of a `while`" in table[1].blocked
     _, acts = aj.capture(f, ["before", "after"])(jnp.ones(()))
     assert (acts["before"], acts["after"]) == (1, 16)
     for ask in (aj.capture(f), aj.intervene(f, {"inside": lambda v: v})):
-        with pytest.raises(aj.SiteError, match="'inside' cannot be reached: it is inside `while`"):
+        with pytest.raises(aj.SiteError, match="'inside' cannot be reached: it is the condition"):
             ask(jnp.ones(()))
 
 
