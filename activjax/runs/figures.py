@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from activjax.stats import mean_interval
 
 #: Okabe and Ito's palette without its yellow, distinct for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -43,24 +44,6 @@ def style() -> Iterator[None]:
         yield
 
 
-def interval(values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half-width of the 95 % Student-t interval over the first axis.
-
-    Args:
-        values: `[n, ...]`, one entry per independent trial.
-
-    Returns:
-        Two arrays `[...]`; the half-width is NaN where there is one trial only.
-    """
-    from scipy.special import stdtrit
-
-    x = np.asarray(values, np.float64)
-    if x.shape[0] < 2:
-        return x.mean(axis=0), np.full(x.shape[1:], np.nan)
-    half = stdtrit(x.shape[0] - 1, 0.975) * x.std(axis=0, ddof=1) / math.sqrt(x.shape[0])
-    return x.mean(axis=0), half
-
-
 def band(
     ax: Any, x: Any, values: Any, label: str, *, colour: str | None = None, **line: Any
 ) -> None:
@@ -74,7 +57,7 @@ def band(
         colour: of line and band; None takes the next of the cycle.
         **line: passed on to `ax.plot`.
     """
-    mean, half = interval(values)
+    mean, half = mean_interval(values)
     (drawn,) = ax.plot(x, mean, label=label, color=colour, **{"marker": "o", **line})
     ax.fill_between(x, mean - half, mean + half, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
@@ -89,7 +72,7 @@ def bars(
     Args:
         ax, x, values, label, colour, **line: as in `band`.
     """
-    mean, half = interval(values)
+    mean, half = mean_interval(values)
     (drawn,) = ax.plot(x, mean, label=label, color=colour, **{"marker": "o", **line})
     ax.errorbar(x, mean, half, fmt="none", ecolor=drawn.get_color(), elinewidth=1.2, capsize=3)
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from activjax.stats import mean_interval
+
 SCALARS = (str, int, float, bool)
 
 
@@ -59,16 +61,13 @@ class Row:
             ValueError: no values.
         """
         import numpy as np
-        from scipy.special import stdtrit
 
         x = np.asarray(values, np.float64).ravel()
         if x.size == 0:
             raise ValueError(f"row {name!r}: no values to average")
         with np.errstate(all="ignore"):  # what is not finite stays so, and is flagged in the file
-            mean, low, high = float(x.mean()), None, None
-            if x.size > 1:
-                half = float(stdtrit(x.size - 1, 0.975) * x.std(ddof=1) / math.sqrt(x.size))
-                low, high = mean - half, mean + half
+            mean, half = (float(v) for v in mean_interval(x))
+            low, high = (None, None) if x.size == 1 else (mean - half, mean + half)
             base = None if baseline is None else float(np.mean(np.asarray(baseline, np.float64)))
         return cls(name, mean, low, high, int(x.size), unit, base, baseline_name, where)
 

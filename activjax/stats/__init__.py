@@ -1,0 +1,3 @@
+"""Estimates from independent trials, with their intervals."""
+
+from activjax.stats._intervals import mean_interval as mean_interval

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from activjax import stats
+
+
+def test_interval_by_hand():
+    mean, half = stats.mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    # sd^2 = 2.5; t_{0.975, 4} = 2.7764451 (Fisher and Yates, table III)
+    assert mean == 3
+    assert np.isclose(half, 2.7764451 * np.sqrt(2.5 / 5), rtol=1e-7)
+
+
+def test_coverage():
+    x = np.random.default_rng(0).normal(size=(4, 20_000))
+    for level in (0.5, 0.95):
+        mean, half = stats.mean_interval(x, level=level)
+        inside = (np.abs(mean) <= half).mean()
+        # Binomial standard error of a share over 20,000 trials; four of them.
+        assert abs(inside - level) < 4 * np.sqrt(level * (1 - level) / 20_000)
+
+
+def test_single_trials_and_refusals():
+    mean, half = stats.mean_interval(np.ones((1, 3)))
+    assert mean.tolist() == [1, 1, 1]
+    assert np.isnan(half).all()
+    with pytest.raises(ValueError, match="n >= 1"):
+        stats.mean_interval([])
+    with pytest.raises(ValueError, match="level is 95"):
+        stats.mean_interval([1.0, 2.0], level=95)
