@@ -177,13 +177,15 @@ def finish(static: Static, hp: Any, states: Any, out: Any) -> runs.Result:
     epochs = np.asarray(steps) / static.batches.per_epoch
     out.array("epochs", epochs)
 
-    kept = np.unique(np.round(np.geomspace(1, static.width, 12)).astype(np.int32))
+    quarter = max(1, static.width // 4)
+    spread = np.round(np.geomspace(1, static.width, 12))
+    kept = np.unique([*spread, quarter]).astype(np.int32)
     curve = jax.jit(jax.vmap(lambda p, k: edit_curve(static, p, k, kept)))(
         states.params, states.key
     )
     out.arrays({"kept": kept, "edit": curve})
 
-    where = {"width": static.width}
+    where: dict[str, Any] = {"width": static.width}
     untrained = "codes of the untrained network"
     rows = [
         runs.Row.over(
@@ -215,13 +217,13 @@ def finish(static: Static, hp: Any, states: Any, out: Any) -> runs.Result:
             **where,
         )
     )
-    half = int(np.argmin(np.abs(kept - static.width / 4)))
+    at = list(kept).index(quarter)
     rows.append(
         runs.Row.over(
-            f"test accuracy with {kept[half]} most active units kept a layer",
-            np.asarray(curve["top"])[:, half],
-            baseline=np.asarray(curve["random"])[:, half],
-            baseline_name=f"{kept[half]} random units, mean of {static.config.draws} draws",
+            "test accuracy with the most active quarter of the units kept",
+            np.asarray(curve["top"])[:, at],
+            baseline=np.asarray(curve["random"])[:, at],
+            baseline_name=f"as many random units, mean of {static.config.draws} draws",
             **where,
         )
     )
@@ -391,28 +393,36 @@ def edit_figure(config: Config, names: list[str], out: Any) -> Any:
 
 def answer(config: Config, rows: list[runs.Row]) -> str:
     """One paragraph from the rows."""
+    found = {(row.name, row.where.get("width")): row for row in rows}
 
-    def value(name: str, width: int | None = None) -> str:
-        (row,) = [r for r in rows if r.name == name and r.where.get("width") == width]
+    def number(value: float, row: runs.Row) -> str:
         half = "" if row.high is None else f" ± {row.high - row.value:.3f}"
-        return f"{row.value:.3f}{half}"
+        return f"{value:.3f}{half}"
 
-    def over(name: str) -> str:
-        return ", ".join(f"{value(name, w)} (width {w})" for w in config.widths)
+    def over(name: str, baseline: str = "") -> str:
+        parts = []
+        for width in config.widths:
+            row = found[name, width]
+            told = f", {baseline} {row.baseline:.3f}" if baseline else ""
+            parts.append(f"{number(row.value, row)} (width {width}{told})")
+        return ", ".join(parts)
 
     lines = [
-        f"The redundancy ratio of the test codes after training is "
-        f"{over('redundancy ratio, test')}: the wider the network, the closer it comes to a code "
-        "for every example.",
+        f"After training the redundancy ratio of the test codes is "
+        f"{over('redundancy ratio, test', 'untrained')}."
     ]
     for name in CLASSIFIERS:
+        raw = found[f"test accuracy of {name} on raw pixels", None]
         lines.append(
-            f"{name} on the codes alone reaches a test accuracy of "
-            f"{over(f'test accuracy of {name} on codes')}, against "
-            f"{value(f'test accuracy of {name} on raw pixels')} on raw pixels."
+            f"On the codes alone, {LONG[name]} reaches a test accuracy of "
+            f"{over(f'test accuracy of {name} on codes', 'untrained')}; on raw pixels, "
+            f"{number(raw.value, raw)}."
         )
     lines.append(f"The networks themselves reach {over('test accuracy of the network')}.")
     return " ".join(lines)
+
+
+LONG = {"k-NN": "k-NN", "logistic": "logistic regression", "k-means": "k-means"}
 
 
 def sites(config: Config) -> Any:

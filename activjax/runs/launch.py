@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +79,7 @@ def _execute(
         record = _traced(job) if plan.experiment.traced else _main(job)
     folder.write_json("contents.json", {"items": record.contents})
     provenance.write("done")
+    folder.report.unlink(missing_ok=True)  # it may tell of an unfinished run
     folder.write_json("result.json", to_json(record.result, record.warnings))
     _close(folder, watch)
 
@@ -129,14 +129,10 @@ def joined(results: Mapping[str, Result]) -> Result:
     return Result(first.question, answer, tuple(rows))
 
 
-def write_report(folder: RunFolder) -> Path | None:
-    """Write `report.html`; None in an installation without the report code."""
-    try:
-        report = importlib.import_module("activjax.runs.report")
-    except ModuleNotFoundError as error:
-        if error.name != "activjax.runs.report":
-            raise
-        return None
+def write_report(folder: RunFolder) -> Path:
+    """Write `report.html`."""
+    from activjax.runs import report
+
     return report.write(folder.path)
 
 

@@ -71,10 +71,11 @@ class Progress:
         elif self._show and (time.monotonic() - self._last > _PLAIN_SECONDS or step == self._steps):
             self._last = time.monotonic()
             done = step - self._first
-            left = (self._last - self._began) / max(done, 1) * (self._steps - step)
-            self.say(
-                f"{self._label}: step {step}/{self._steps}  {_brief(metrics)}  {_clock(left)} left"
-            )
+            told = ""
+            if done:  # before the first step there is nothing to tell the time left from
+                left = (self._last - self._began) / done * (self._steps - step)
+                told = f"  {_brief(metrics)}  {_clock(left)} left"
+            self.say(f"{self._label}: step {step}/{self._steps}{told}")
 
     def end(self) -> None:
         """Take the bar away."""
