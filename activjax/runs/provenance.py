@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -41,6 +42,7 @@ class Provenance:
             "system": f"{platform.system()} {platform.machine()}",
             "versions": versions(),
             "device": device(),
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
             "wall_seconds": self._wall,
             "compile_seconds": float(before.get("compile_seconds", 0.0)),
             "peak_memory_mb": self._peak,
