@@ -138,6 +138,10 @@ def _logistic(X: Array, y: Array, l2: Array, tol: Array, n_classes: int, max_ite
         residual = jax.nn.softmax(dot(X, weights), axis=-1) - target
         return dot(X.T, residual) + ridge * weights
 
+    # The gradient at zero weights, where all classes are equally likely. Written out: a product
+    # with a constant factor under a softmax miscompiles on CPU (docs/design/0002-xla-cpu.md).
+    first_gradient = dot(X.T, 1 / n_classes - target)
+
     def unfinished(state: _State) -> Array:
         norm = jnp.linalg.norm(state.gradient)  # NaN ends it
         return (norm > limit) & (state.n_iter < max_iter) & ~state.stalled
@@ -174,7 +178,7 @@ def _logistic(X: Array, y: Array, l2: Array, tol: Array, n_classes: int, max_ite
     weights = jnp.zeros((d + 1, n_classes), X.dtype)
     memory = jnp.zeros((_MEMORY, weights.size), X.dtype)
     start = _State(
-        weights, gradient(weights), memory, memory, memory[:, 0], jnp.int32(0), jnp.bool_(False)
+        weights, first_gradient, memory, memory, memory[:, 0], jnp.int32(0), jnp.bool_(False)
     )
     end = jax.lax.while_loop(unfinished, iterate, start)
 

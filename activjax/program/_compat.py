@@ -6,6 +6,7 @@ Equations are read here and nowhere else; they are always rebuilt through public
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ _KINDS = {
     "jit": "jit",
     "pjit": "jit",
     "closed_call": "call",
+    "eval_jaxpr": "call",
     "scan": "scan",
     "while": "while",
     "cond": "cond",
@@ -32,12 +34,29 @@ _KINDS = {
     "custom_jvp_call": "custom_jvp",
     "custom_vjp_call": "custom_vjp",
     "custom_vjp_call_jaxpr": "custom_vjp",
+    # With jax_remat3 and jax_custom_vjp3 these two are objects behind one primitive.
+    "RematTraced": "remat",
+    "CustomVJPTraced": "custom_vjp",
 }
+
+_expanded: weakref.WeakKeyDictionary[Any, ClosedJaxpr] = weakref.WeakKeyDictionary()
+
+
+def _object(eqn: Equation) -> Any:
+    """The object behind a `call_hi_primitive` equation, or None."""
+    return eqn.params.get("_prim") if eqn.primitive.name == "call_hi_primitive" else None
+
+
+def _expand(hi: Any) -> ClosedJaxpr:
+    if hi not in _expanded:
+        _expanded[hi] = jax.make_jaxpr(hi.expand)(*hi.in_avals)
+    return _expanded[hi]
 
 
 def kind(eqn: Equation) -> str | None:
     """The kind of control flow that an equation is, or None."""
-    return _KINDS.get(eqn.primitive.name)
+    hi = _object(eqn)
+    return _KINDS.get(eqn.primitive.name if hi is None else type(hi).__name__)
 
 
 def closed(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
@@ -47,6 +66,9 @@ def closed(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
 
 def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
     """Every jaxpr among an equation's parameters, whatever the primitive."""
+    if (hi := _object(eqn)) is not None:
+        yield _expand(hi)
+        return
     for value in eqn.params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(item, (Jaxpr, ClosedJaxpr)):
@@ -55,6 +77,8 @@ def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
 
 def body(eqn: Equation) -> ClosedJaxpr:
     """The single body of a jit, call, scan, remat or custom-rule equation."""
+    if (hi := _object(eqn)) is not None:
+        return _expand(hi)
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if name in eqn.params:
             return closed(eqn.params[name])
@@ -96,16 +120,22 @@ class ScanParts:
 def scan_parts(eqn: Equation) -> ScanParts:
     """The parts of a scan equation."""
     p = eqn.params
-    return ScanParts(p["num_consts"], p["num_carry"], p["length"], p["reverse"], p["unroll"])
+    if "num_consts" in p:
+        consts, carry = p["num_consts"], p["num_carry"]
+    else:  # since 0.11 the operands are grouped: constants, carry, what is scanned over
+        consts, carry, _ = (len(list(group)) for group in p["ft_in"].unpack())
+    return ScanParts(consts, carry, p["length"], p["reverse"], p["unroll"])
 
 
 def is_recomputation(eqn: Equation) -> bool:
-    """Whether a remat equation is a forward pass evaluated again for the backward one."""
-    return bool(eqn.params.get("differentiated", False))
+    """Whether an equation evaluates a forward pass again, for the backward one."""
+    return eqn.params.get("differentiated") is True or "rematted_computation" in name_stack(eqn)
 
 
 def remat_options(eqn: Equation) -> dict[str, Any]:
     """The keyword arguments that `jax.checkpoint` was called with."""
+    if (hi := _object(eqn)) is not None:
+        return {"policy": hi.policy}
     return {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
 
 

@@ -67,6 +67,8 @@ def _walk(
         inner = () if found else tuple(_compat.subprograms(eqn))
         if not found and not any(_holds(sub.jaxpr, interesting, memo) for sub in inner):
             continue
+        if _compat.is_recomputation(eqn):
+            continue
         stack = _compat.name_stack(eqn)
         here = replace(
             place,
@@ -90,8 +92,6 @@ def loop_info(eqn: _compat.Equation) -> LoopInfo:
 def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.ClosedJaxpr, Place]]:
     """Each program inside an equation, with its place."""
     kind = _compat.kind(eqn)
-    if kind == "remat" and _compat.is_recomputation(eqn):
-        return
     if kind in OPENED:
         inside = replace(here, loops=(*here.loops, loop_info(eqn))) if kind == "scan" else here
         yield _compat.body(eqn), inside
