@@ -18,4 +18,9 @@ from activjax.program._trace import (
     split_arguments as split_arguments,
     trace as trace,
 )
-from activjax.program._walk import LoopInfo as LoopInfo, Place as Place, walk as walk
+from activjax.program._walk import (
+    SHARDS as SHARDS,
+    LoopInfo as LoopInfo,
+    Place as Place,
+    walk as walk,
+)

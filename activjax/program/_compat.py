@@ -6,6 +6,7 @@ Equations are read here and nowhere else; they are always rebuilt through public
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _KINDS = {
     "scan": "scan",
     "while": "while",
     "cond": "cond",
+    "shard_map": "shard_map",
     "remat2": "remat",
     "remat": "remat",
     "checkpoint": "remat",
@@ -125,6 +127,37 @@ def scan_parts(eqn: Equation) -> ScanParts:
     else:  # since 0.11 the operands are grouped: constants, carry, what is scanned over
         consts, carry, _ = (len(list(group)) for group in p["ft_in"].unpack())
     return ScanParts(consts, carry, p["length"], p["reverse"], p["unroll"])
+
+
+@dataclass(frozen=True)
+class ShardParts:
+    """How a shard_map equation was called."""
+
+    mesh: Any
+    axes: tuple[str, ...]
+    in_specs: tuple[Any, ...]
+    out_specs: tuple[Any, ...]
+    check_vma: bool
+
+    @property
+    def shards(self) -> int:
+        """The number of shards over the manual axes."""
+        return math.prod(self.mesh.shape[a] for a in self.axes)
+
+
+def shard_parts(eqn: Equation) -> ShardParts:
+    """The parts of a shard_map equation."""
+    p = eqn.params
+    manual = p["newly_manual_axes"]
+    axes = tuple(a for a in p["mesh"].axis_names if a in manual)
+    return ShardParts(p["mesh"], axes, tuple(p["in_specs"]), tuple(p["out_specs"]), p["check_vma"])
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The manual mesh axes over which a value inside shard_map varies."""
+    aval = jax.typeof(x)
+    mat = getattr(aval, "mat", None)
+    return frozenset(aval.vma if mat is None else mat.varying)
 
 
 def is_recomputation(eqn: Equation) -> bool:

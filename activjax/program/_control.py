@@ -13,11 +13,13 @@ from activjax.program._errors import UnsupportedError
 from activjax.program._interpret import Frame, Plan, interpret
 from activjax.program._walk import loop_info
 
-Rebuild = Callable[[_compat.Equation, list[Any], Plan, Frame], list[Any]]
+Rebuild = Callable[[_compat.Equation, list[Any], Plan, Frame, bool], list[Any]]
 
 
-def rebuild(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
-    """Run an equation with its body under `plan`.
+def rebuild(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, *, outputs: bool
+) -> list[Any]:
+    """Run an equation with its body under `plan`; None for its outputs where they are not wanted.
 
     Raises:
       UnsupportedError: the operation cannot be opened.
@@ -25,29 +27,42 @@ def rebuild(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) 
     kind = _compat.kind(eqn)
     if kind not in _REBUILD:
         raise UnsupportedError(f"`{eqn.primitive.name}` cannot be opened")
-    return _REBUILD[kind](eqn, invals, plan, frame)
+    return _REBUILD[kind](eqn, invals, plan, frame, outputs)
 
 
-def _jit(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+def _jit(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
     # Inlined: XLA inlines inner jits anyway, and a fresh jit would compile on every eager call.
-    outs = interpret(_compat.body(eqn), invals, plan, frame)
+    outs = interpret(_compat.body(eqn), invals, plan, frame, outputs=outputs)
     shardings = _compat.explicit_shardings(eqn.params.get("out_shardings", (None,) * len(outs)))
     return [
-        out if s is None else jax.lax.with_sharding_constraint(out, s)
+        out if s is None or out is None else jax.lax.with_sharding_constraint(out, s)
         for out, s in zip(outs, shardings, strict=True)
     ]
 
 
-def _call(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
-    return interpret(_compat.body(eqn), invals, plan, frame)
+def _call(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
+    return interpret(_compat.body(eqn), invals, plan, frame, outputs=outputs)
 
 
-def _scan(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+def _scan(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
     parts, body = _compat.scan_parts(eqn), _compat.body(eqn)
     consts = invals[: parts.n_consts]
     init = invals[parts.n_consts : parts.n_consts + parts.n_carry]
     xs = invals[parts.n_consts + parts.n_carry :]
     loop = frame.loop(plan, loop_info(eqn))
+    counts = jnp.arange(parts.length, dtype=jnp.int32)
+    over, length = (counts, xs, loop.xs), parts.length
+    if not outputs:
+        # Nobody uses the results: run no further than the last iteration that is asked for.
+        length = loop.reach(parts.length, parts.reverse)
+        kept = slice(parts.length - length, None) if parts.reverse else slice(length)
+        over = jax.tree_util.tree_map(lambda x: x[kept], over)
 
     def step(carry: Any, slices: Any) -> Any:
         own, beside = carry
@@ -60,16 +75,18 @@ def _scan(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) ->
     (carry, beside), (ys, side) = jax.lax.scan(
         step,
         (init, loop.carry),
-        (jnp.arange(parts.length, dtype=jnp.int32), xs, loop.xs),
-        length=parts.length,
+        over,
+        length=length,
         reverse=parts.reverse,
         unroll=parts.unroll,
     )
     loop.finish(beside, side)
-    return [*carry, *ys]
+    return [*carry, *ys] if outputs else [None] * len(eqn.outvars)
 
 
-def _while(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+def _while(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
     parts, inner_plan = _compat.while_parts(eqn), plan.inner[1]
     cond_consts = invals[: parts.cond_consts]
     body_consts = invals[parts.cond_consts : parts.cond_consts + parts.body_consts]
@@ -103,7 +120,9 @@ def _lanes(alive: jax.Array, new: Any, old: Any) -> Any:
     return jnp.where(alive.reshape(alive.shape + (1,) * (jnp.ndim(new) - alive.ndim)), new, old)
 
 
-def _cond(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+def _cond(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
     def branch(k: int, body: _compat.ClosedJaxpr) -> Callable[..., Any]:
         def run(*operands: Any) -> Any:
             inner, side = frame.branch(plan.inner, k)
@@ -119,10 +138,12 @@ def _cond(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) ->
     return outs
 
 
-def _remat(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
+def _remat(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
     def run(*args: Any) -> Any:
         inner = frame.child()
-        outs = interpret(_compat.body(eqn), args, plan, inner)
+        outs = interpret(_compat.body(eqn), args, plan, inner, outputs=outputs)
         return outs, inner.side()
 
     outs, side = jax.checkpoint(run, **_compat.remat_options(eqn))(*invals)
@@ -130,15 +151,60 @@ def _remat(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -
     return outs
 
 
-def _custom(eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame) -> list[Any]:
-    if frame.edits(plan):
+def _custom(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
+    if frame.edits(plan) or not outputs:
         # The custom rule describes another function now: differentiate the edited body.
-        return interpret(_compat.body(eqn), invals, plan, frame)
+        return interpret(_compat.body(eqn), invals, plan, frame, outputs=outputs)
     # Outputs keep their rule; the body runs beside them for what is read (XLA merges the two).
     inner = frame.child(reading=True)
-    interpret(_compat.body(eqn), invals, plan, inner)
+    interpret(_compat.body(eqn), invals, plan, inner, outputs=False)
     frame.absorb(inner.side())
     return _compat.rebind(eqn, invals)
+
+
+def _shard_map(
+    eqn: _compat.Equation, invals: list[Any], plan: Plan, frame: Frame, outputs: bool
+) -> list[Any]:
+    parts = _compat.shard_parts(eqn)
+    loop = frame.loop(plan, loop_info(eqn))
+    if loop.carry:
+        raise UnsupportedError("shards cannot be chosen: read all and index the result")
+    spread = jax.sharding.PartitionSpec(parts.axes)
+
+    def run(args: Any, fed: Any) -> Any:
+        index = jax.lax.axis_index(parts.axes)
+        inner = loop.enter(index, jax.tree_util.tree_map(lambda x: x[0], fed))
+        outs = interpret(_compat.body(eqn), args, plan, inner)
+        _, side = loop.leave(loop.carry, inner)
+        return tuple(outs), jax.tree_util.tree_map(one_row, side)
+
+    def one_row(x: Any) -> Any:
+        missing = tuple(a for a in parts.axes if a not in _compat.varying(x))
+        if parts.check_vma and missing:
+            x = jax.lax.pcast(x, missing, to="varying")
+        return x[None]
+
+    # Where mesh axes are explicit, operands must come with the sharding that the map expects.
+    fed = jax.tree_util.tree_map(lambda x: _with_spec(x, parts.mesh, spread), loop.xs)
+    outs, side = jax.shard_map(
+        run,
+        mesh=parts.mesh,
+        in_specs=(tuple(parts.in_specs), spread),
+        out_specs=(parts.out_specs, spread),
+        check_vma=parts.check_vma,
+        axis_names=frozenset(parts.axes),
+    )(tuple(invals), fed)
+    loop.finish(loop.carry, side)
+    return list(outs)
+
+
+def _with_spec(x: Any, mesh: Any, spec: Any) -> Any:
+    explicit = jax.sharding.AxisType.Explicit
+    if explicit not in mesh.axis_types:
+        return x
+    return jax.sharding.reshard(x, jax.sharding.NamedSharding(mesh, spec))
 
 
 _REBUILD: dict[str, Rebuild] = {
@@ -150,4 +216,5 @@ _REBUILD: dict[str, Rebuild] = {
     "remat": _remat,
     "custom_jvp": _custom,
     "custom_vjp": _custom,
+    "shard_map": _shard_map,
 }

@@ -77,6 +77,11 @@ class Loop:
         del running, old
         return new
 
+    def reach(self, length: int, reverse: bool) -> int:
+        """How many iterations are needed where nobody uses the loop's own results."""
+        del reverse
+        return length
+
     def finish(self, carry: Any, ys: Any) -> None:
         """Hand the loop's results to the frame around it; `ys` is None after a `while`."""
         del carry
@@ -125,7 +130,12 @@ class Frame:
 
 
 def interpret(
-    closed: _compat.ClosedJaxpr, args: Iterable[Any], plan: Plan, frame: Frame
+    closed: _compat.ClosedJaxpr,
+    args: Iterable[Any],
+    plan: Plan,
+    frame: Frame,
+    *,
+    outputs: bool = True,
 ) -> list[Any]:
     """Run a closed jaxpr under a plan.
 
@@ -134,9 +144,11 @@ def interpret(
       args: one value for each input variable.
       plan: which equations to treat.
       frame: what to do there.
+      outputs: whether the program's own outputs are wanted. Without them only what leads to the
+        plan's leaves is run, and a loop no further than they need.
 
     Returns:
-      One value for each output variable.
+      One value for each output variable; None for each where they are not wanted.
 
     Raises:
       UnsupportedError: the plan leads into an operation that cannot be opened.
@@ -147,6 +159,7 @@ def interpret(
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     last = _last_uses(jaxpr)
+    idle, dead = (frozenset(), frozenset()) if outputs else _unneeded(jaxpr, plan)
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, _compat.Literal) else env[atom]
@@ -154,20 +167,39 @@ def interpret(
     scope = _Scope()
     try:
         for i, eqn in enumerate(jaxpr.eqns):
+            if i in idle:
+                continue
             scope.set(eqn)
             invals = [read(v) for v in eqn.invars]
             if i in plan.leaves:
                 outs = frame.leaf(eqn, invals, plan.leaves[i])
             elif i in plan.inner:
-                outs = rebuild(eqn, invals, plan.inner[i], frame)
+                outs = rebuild(eqn, invals, plan.inner[i], frame, outputs=i not in dead)
             else:
                 outs = _compat.rebind(eqn, invals)
             env.update(zip(eqn.outvars, outs, strict=True))
             for v in last.get(i, ()):
-                del env[v]
+                env.pop(v, None)
     finally:
         scope.close()
-    return [read(v) for v in jaxpr.outvars]
+    return [read(v) if outputs else None for v in jaxpr.outvars]
+
+
+def _unneeded(jaxpr: _compat.Jaxpr, plan: Plan) -> tuple[frozenset[int], frozenset[int]]:
+    """Equations that lead to no leaf of the plan, and opened ones whose outputs lead to none."""
+    needed: set[Any] = set()
+    idle, dead = set(), set()
+    for i in range(len(jaxpr.eqns) - 1, -1, -1):
+        eqn = jaxpr.eqns[i]
+        used = any(v in needed for v in eqn.outvars)
+        chosen = i in plan.leaves or i in plan.inner
+        if not used and not chosen and not eqn.effects:
+            idle.add(i)
+            continue
+        if not used:
+            dead.add(i)
+        needed.update(v for v in eqn.invars if not isinstance(v, _compat.Literal))
+    return frozenset(idle), frozenset(dead)
 
 
 class _Scope:

@@ -13,8 +13,11 @@ from activjax.program import _compat
 SCOPE = re.compile(r"aj\.scope\{([^{}]*)\}")
 LOOP = re.compile(r"aj\.loop\{([^{}]*)\}")
 
+#: Name of the loop that a shard_map is, over its shards.
+SHARDS = "shards"
+
 #: Kinds of control flow with one body, which `interpret` opens and rebuilds.
-OPENED = frozenset({"jit", "call", "scan", "remat", "custom_jvp", "custom_vjp"})
+OPENED = frozenset({"jit", "call", "scan", "remat", "custom_jvp", "custom_vjp", "shard_map"})
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def _walk(
 
 
 def loop_info(eqn: _compat.Equation) -> LoopInfo:
-    """The loop that a scan or while equation is."""
+    """The loop that a scan or while equation is; a shard_map is one over its shards."""
+    if _compat.kind(eqn) == "shard_map":
+        return LoopInfo(SHARDS, _compat.shard_parts(eqn).shards)
     names = LOOP.findall(_compat.name_stack(eqn))
     length = _compat.scan_parts(eqn).length if _compat.kind(eqn) == "scan" else None
     return LoopInfo(names[-1] if names else None, length)
@@ -93,8 +98,9 @@ def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.Closed
     """Each program inside an equation, with its place."""
     kind = _compat.kind(eqn)
     if kind in OPENED:
-        inside = replace(here, loops=(*here.loops, loop_info(eqn))) if kind == "scan" else here
-        yield _compat.body(eqn), inside
+        if kind in ("scan", "shard_map"):
+            here = replace(here, loops=(*here.loops, loop_info(eqn)))
+        yield _compat.body(eqn), here
     elif kind == "cond":
         for k, branch in enumerate(_compat.branches(eqn)):
             yield branch, replace(here, path=(*here.path, k), conditional=True)

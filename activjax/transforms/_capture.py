@@ -24,7 +24,7 @@ def capture(
       f: any function that JAX can trace, with tagged values.
       select: a glob over site names, `aj.select(...)`, or a list of them.
       out: whether to return the function's own output too. Without it, what only the output
-        needs is dead code and is dropped under `jit`.
+        needs is not run, and a scanned loop stops after the last iteration that is chosen.
 
     Returns:
       A function of `f`'s arguments that returns `(out, acts)`, or `acts` alone. `acts` maps site
@@ -38,11 +38,11 @@ def capture(
     return through(f, ("capture", out), as_selectors(select), _capture_out if out else _capture)
 
 
-def _capture_out(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
+def _capture_out(f: Any, selectors: Any, args: Any, kwargs: Any, outputs: bool = True) -> Any:
     traced = program.trace(f, *args, **kwargs)
     table = discover(traced)
-    return run(traced, table, plan_reads(table, selectors), {})
+    return run(traced, table, plan_reads(table, selectors), {}, outputs=outputs)
 
 
 def _capture(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
-    return _capture_out(f, selectors, args, kwargs)[1]
+    return _capture_out(f, selectors, args, kwargs, outputs=False)[1]

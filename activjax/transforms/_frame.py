@@ -316,6 +316,15 @@ class _ActivationLoop(program.Loop):
                 carry[name] = carry[name].at[slot].set(value, mode="drop")
         return carry, ys
 
+    def reach(self, length: int, reverse: bool) -> int:
+        """Up to the last chosen iteration, where every read chooses some that are known."""
+        chosen = [self.picked.get(name) for name in self.reads]
+        known = [c.values for c in chosen if isinstance(c, Indices) and isinstance(c.values, tuple)]
+        if len(known) < len(chosen):
+            return length
+        steps = [length - i if reverse else i + 1 for values in known for i in values]
+        return max(steps, default=0)
+
     def select(self, running: jax.Array, new: Any, old: Any) -> Any:
         """In a mapped `while`, lanes that have finished keep what was read in them."""
         out = {}

@@ -124,8 +124,13 @@ def run(
     reads: dict[str, Read],
     writes: dict[str, list[Write]],
     key: jax.Array | None = None,
+    *,
+    outputs: bool = True,
 ) -> tuple[Any, dict[str, jax.Array]]:
-    """Run a traced program with reads and edits. Returns its output and what was read."""
+    """Run a traced program with reads and edits. Returns its output and what was read.
+
+    Without `outputs`, only what leads to a read is run, and the output returned is None.
+    """
     plan = program.Plan()
     read_at: dict[str, list[Read]] = {}
     for read in reads.values():
@@ -141,5 +146,6 @@ def run(
         if (found := feeds(w.edit))
     }
     frame = ActivationFrame(values, key)
-    flat = program.interpret(traced.closed, traced.arguments.arrays, plan, frame)
-    return traced.unflatten(flat), {name: frame.taps[name] for name in reads}
+    flat = program.interpret(traced.closed, traced.arguments.arrays, plan, frame, outputs=outputs)
+    out = traced.unflatten(flat) if outputs else None
+    return out, {name: frame.taps[name] for name in reads}

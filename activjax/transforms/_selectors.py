@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from activjax import program
 from activjax.transforms._names import SiteError
 from activjax.transforms._sites import Site
 
@@ -295,7 +296,7 @@ def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
       SiteError: a loop, an axis or an index that the site does not have.
     """
     loops = dict(selector.loops)
-    names = [name for name, _ in site.loops]
+    names = [name for name, _ in site.loops if name != program.SHARDS]
     if selector.layers is not None:
         if not names:
             raise SiteError(

@@ -153,9 +153,12 @@ def _is_tag(eqn: Any) -> bool:
 
 
 def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | None], ...]:
-    # Unnamed loops are counted from the innermost outwards.
-    depth = len(loops)
-    return tuple((i.name or f"loop{depth - 1 - k}", i.length) for k, i in enumerate(loops))
+    # Unnamed loops are counted from the innermost outwards; shards are not counted.
+    out, depth = [], 0
+    for info in reversed(loops):
+        out.append((info.name or f"loop{depth}", info.length))
+        depth += info.name != program.SHARDS
+    return tuple(reversed(out))
 
 
 def discover(traced: program.Program) -> SiteTable:

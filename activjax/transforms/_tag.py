@@ -16,6 +16,8 @@ import jax
 import jax.extend.core as jec
 from jax.interpreters import ad, batching, mlir
 
+from activjax import program
+
 T = TypeVar("T")
 
 tag_p = jec.Primitive("activ_tag")
@@ -115,6 +117,7 @@ def scan(
     Returns:
       `(carry, ys)`.
     """
-    check_name(name, "loop")
+    if check_name(name, "loop") == program.SHARDS:
+        raise ValueError(f"loop {name!r}: this name is kept for the shards of a shard_map")
     with jax.named_scope(f"aj.loop{{{name}}}"):
         return jax.lax.scan(f, init, xs, length, **kwargs)

@@ -39,6 +39,31 @@ def test_out_false_drops_what_only_the_output_needs():
     assert list(only(p, x)) == ["embed"]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("jitted", [False, True])
+def test_out_false_shortens_a_loop_to_the_last_iteration_asked(reverse, jitted):
+    def f(x):
+        def body(c, t):
+            c = aj.tag(jnp.sin(c) + t, "h")
+            return c, aj.tag(2 * c, "y")
+
+        c, ys = jax.lax.scan(body, x, jnp.arange(10.0), reverse=reverse)
+        return jnp.cos(c) + ys.sum()
+
+    f = jax.jit(f) if jitted else f
+    selects = [aj.select("h", layers=[6, 4]), aj.select("y", layers=5)]
+    x = 1.0 * jnp.ones(())
+    _, full = aj.capture(f, selects)(x)
+    run = aj.capture(f, selects, out=False)
+    chex.assert_trees_all_close(run(x), full, **TOL)
+    text = str(jax.make_jaxpr(run)(x))
+    assert f"length={6 if reverse else 7}" in text
+    assert "cos" not in text
+    # A traced index may be the last one.
+    traced = str(jax.make_jaxpr(lambda i: aj.capture(f, aj.select("h", layers=i), out=False)(x))(3))
+    assert "length=10" in traced
+
+
 def test_nested_scans_stack_outermost_first():
     def f(x):
         def outer(c, i):
@@ -396,15 +421,3 @@ def test_collectives_and_shardings_pass():
     out, acts = jax.jit(aj.capture(f))(x)
     assert out.sharding.is_equivalent_to(rows, 2)
     assert (acts["h"] == 2 * x).all()
-
-    def mapped(x):
-        before = aj.tag(x, "before")
-        spec = jax.sharding.PartitionSpec("i")
-        inside = jax.shard_map(
-            lambda v: aj.tag(2 * v, "inside"), mesh=mesh, in_specs=spec, out_specs=spec
-        )
-        return aj.tag(inside(before), "after")
-
-    assert "shard_map" in aj.sites(mapped)(x)[1].blocked
-    _, acts = jax.jit(aj.capture(mapped, ["before", "after"]))(jax.device_put(x, rows))
-    assert (acts["after"] == 2 * x).all()

@@ -1,4 +1,4 @@
-"""Sites in branches and in loops of unknown length."""
+"""Sites in branches, in loops of unknown length, and in the shards of a shard_map."""
 
 import chex
 import jax
@@ -163,3 +163,49 @@ def test_while_refusals():
     both = jax.vmap(jax.vmap(looping, (0, None)))
     with pytest.raises(aj.SiteError, match="cannot be told"):
         aj.capture(both)(jnp.ones((3, 3, 2)), jnp.arange(3))
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shards_come_on_a_leading_axis(kind, check_vma):
+    kinds = (getattr(jax.sharding.AxisType, kind),) * 2
+    mesh = jax.make_mesh((2, 4), ("i", "j"), axis_types=kinds)
+    spec = jax.sharding.PartitionSpec
+
+    def body(x, w):
+        h = aj.tag(x * w, "h", axes="row column")
+        return aj.tag(jax.lax.psum(h, "i"), "sum")
+
+    def f(x, w):
+        specs = {"in_specs": (spec("i", "j"), spec()), "out_specs": spec(None, "j")}
+        mapped = jax.shard_map(body, mesh=mesh, check_vma=check_vma, **specs)
+        return mapped(x, w).sum()
+
+    x = np.arange(32.0, dtype=np.float32).reshape(4, 8)
+    args = [jax.device_put(x, jax.NamedSharding(mesh, spec("i", "j"))), jnp.float32(2)]
+    if kind == "Explicit":
+        args[1] = jax.device_put(args[1], jax.NamedSharding(mesh, spec()))
+    out, acts = jax.jit(aj.capture(f))(*args)
+    blocks = [2 * x[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] for i in range(2) for j in range(4)]
+    np.testing.assert_array_equal(acts["h"], np.stack(blocks))
+    sums = [blocks[j] + blocks[4 + j] for j in range(4)]
+    np.testing.assert_array_equal(acts["sum"], np.stack(sums + sums))  # the same in every row
+    assert out == 2 * x.sum()
+    assert aj.sites(f)(*args)[0].loops == (("shards", 8),)
+    edited = aj.intervene(f, {"h": E.scale(3.0)})
+    assert jax.jit(edited)(*args) == 3 * out
+    same = aj.intervene(f, {"h": E.replace(E.each(acts["h"]))})
+    assert jax.jit(same)(*args) == out
+    weights = np.arange(32.0, dtype=np.float32).reshape(8, 2, 2)
+
+    def loss(x, w):
+        return aj.intervene(f, {"h": lambda h, ctx: h * jnp.asarray(weights)[ctx.loops["shards"]]})(
+            x, w
+        )
+
+    grads = jax.jit(aj.act_grads(loss, "h"))(*args)[2]["h"]
+    assert grads.shape == (8, 2, 2)
+    one = aj.select("h", at={"row": 0})
+    assert jax.jit(aj.capture(f, one))(*args)[1]["h"].shape == (8, 2)
+    with pytest.raises(aj.SiteError, match="in no loop"):
+        aj.capture(f, aj.select("h", layers=0))(*args)
