@@ -6,6 +6,7 @@ from activjax.transforms import (
     SiteError as SiteError,
     SiteTable as SiteTable,
     act_grads as act_grads,
+    act_jvp as act_jvp,
     act_vjp as act_vjp,
     capture as capture,
     edits as edits,

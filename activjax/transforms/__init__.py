@@ -2,7 +2,11 @@
 
 from activjax.transforms import edits as edits
 from activjax.transforms._capture import capture as capture
-from activjax.transforms._gradients import act_grads as act_grads, act_vjp as act_vjp
+from activjax.transforms._gradients import (
+    act_grads as act_grads,
+    act_jvp as act_jvp,
+    act_vjp as act_vjp,
+)
 from activjax.transforms._intervene import intervene as intervene
 from activjax.transforms._names import SiteError as SiteError
 from activjax.transforms._selectors import Selector as Selector, select as select

@@ -21,6 +21,7 @@ from activjax import program
 from activjax.program import _compat
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Indices, Level, Target, hole
+from activjax.transforms._sites import Site
 from activjax.transforms.edits import Context, Each, Edit
 
 
@@ -61,8 +62,9 @@ class Write:
 
 @dataclass(frozen=True, eq=False)
 class Actions:
-    """What to do at one tag: edits in order, then reads."""
+    """What to do at one tag: edits in order, then reads. None of both: an edit may ask for it."""
 
+    site: Site
     writes: tuple[Write, ...]
     reads: tuple[Read, ...]
 
@@ -93,12 +95,14 @@ class ActivationFrame(program.Frame):
         indices: tuple[jax.Array, ...] = (),
         gates: dict[int, jax.Array] | None = None,
         reading: bool = False,
+        values: dict[str, tuple[Site, jax.Array]] | None = None,
     ):
         self.feeds = feeds
         self.key = key
         self.indices = indices
         self.gates = gates or {}
         self.reading = reading
+        self.values = dict(values or {})  # sites met so far, here and around, for `ctx.read`
         self.taps: dict[str, jax.Array] = {}
 
     def leaf(self, eqn: _compat.Equation, invals: list[Any], data: Actions) -> list[Any]:
@@ -108,6 +112,7 @@ class ActivationFrame(program.Frame):
             x = self._write(x, write)
         if not self.reading:
             (x,) = _compat.rebind(eqn, [x])
+        self.values[data.site.name] = (data.site, x)
         for read in data.reads:
             self.taps[read.name] = jnp.asarray(True) if read.is_mask else _read(x, read)
         return [x]
@@ -119,7 +124,12 @@ class ActivationFrame(program.Frame):
     def child(self, *, reading: bool = False) -> ActivationFrame:
         """The same feeds and gates, taps of its own."""
         return ActivationFrame(
-            self.feeds, self.key, self.indices, self.gates, reading or self.reading
+            self.feeds,
+            self.key,
+            self.indices,
+            self.gates,
+            reading or self.reading,
+            self.values,
         )
 
     def side(self) -> dict[str, jax.Array]:
@@ -150,22 +160,31 @@ class ActivationFrame(program.Frame):
         """Send this frame through a loop."""
         return _ActivationLoop(self, plan)
 
-    def _context(self, target: Target) -> Context:
+    def _context(self, target: Target, seen: dict[str, jax.Array]) -> Context:
         loops = {name: i for (name, _), i in zip(target.site.loops, self.indices, strict=True)}
         key = self.key
         if key is not None:
             key = jax.random.fold_in(key, zlib.crc32(target.site.name.encode()))
             for i in self.indices:
                 key = jax.random.fold_in(key, i)
-        return Context(target.site.name, loops, target.site.axes, key)
+        return Context(target.site.name, loops, target.site.axes, key, seen)
+
+    def _seen(self, site: Site) -> dict[str, jax.Array]:
+        """Values that an edit of `site` may ask for: those mapped like it, or not at all."""
+        out = {}
+        for name, (other, x) in self.values.items():
+            if other.mapped == site.mapped:
+                out[name] = jnp.moveaxis(x, other.batch_dims, range(len(other.batch_dims)))
+            elif not other.mapped:
+                out[name] = jnp.broadcast_to(x, (*site.mapped, *x.shape))
+        return out
 
     def _write(self, x: jax.Array, write: Write) -> jax.Array:
         target, site = write.target, write.target.site
         edit = _fill(write.edit, self.feeds.get(write.number, []))
-        context = self._context(target)
 
-        def one(value: jax.Array, edit: Edit) -> jax.Array:
-            part = target.get(value)
+        def one(value: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
+            part, context = target.get(value), self._context(target, seen)
             # Tags made by the edit itself become `site/<name>`.
             with jax.named_scope(f"aj.scope{{{_last_name(site.base, site.place.scopes)}}}"):
                 new = edit.apply(part, context)
@@ -174,7 +193,7 @@ class ActivationFrame(program.Frame):
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
         part = jax.eval_shape(target.get, jax.ShapeDtypeStruct(site.shape, site.dtype))
         mapped = _mapped_axes(edit, part.shape, site.mapped)
-        y = _over_mapped(one, site.batch_dims, mapped)(x, edit)
+        y = _over_mapped(one, site.batch_dims, mapped)(x, edit, self._seen(site))
         gate = self.gates.get(write.number)
         if gate is not None:
             y = jnp.where(gate, y, x)
@@ -204,14 +223,14 @@ def _checked(new: Any, old: jax.Array, site: str) -> jax.Array:
 def _over_mapped(
     fn: Callable[..., jax.Array], batch_dims: tuple[int, ...], mapped: Any
 ) -> Callable[..., jax.Array]:
-    """`fn(x, edit)` of one example as a function of the value with its mapped axes in place."""
+    """`fn(x, edit, seen)` of one example, of the value with its mapped axes in place."""
     n = len(batch_dims)
     for _ in range(n):
-        fn = jax.vmap(fn, in_axes=(0, mapped))
+        fn = jax.vmap(fn, in_axes=(0, mapped, 0))
 
-    def run(x: jax.Array, edit: Edit) -> jax.Array:
+    def run(x: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
         x = jnp.moveaxis(x, batch_dims, range(n))
-        return jnp.moveaxis(fn(x, edit), range(n), batch_dims)
+        return jnp.moveaxis(fn(x, edit, seen), range(n), batch_dims)
 
     return run
 
@@ -294,7 +313,9 @@ class _ActivationLoop(program.Loop):
             gates[number] = hit & gates[number] if number in gates else hit
             if not level.scalar and number in feeds:
                 feeds[number] = [v[slot] for v in feeds[number]]
-        return ActivationFrame(feeds, parent.key, (*parent.indices, index), gates, parent.reading)
+        return ActivationFrame(
+            feeds, parent.key, (*parent.indices, index), gates, parent.reading, parent.values
+        )
 
     def leave(self, carry: Any, frame: program.Frame) -> tuple[Any, Any]:
         """Keep the chosen iterations in the carry; the rest of the reads is stacked."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from activjax import program
 from activjax.transforms._call import through
 from activjax.transforms._frame import Read, Write
-from activjax.transforms._names import SiteError
+from activjax.transforms._names import SiteError, missing
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors
 from activjax.transforms._sites import discover
@@ -43,6 +43,39 @@ def act_vjp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., An
     return transformed
 
 
+def act_jvp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., Any]:
+    """Read activations, and push tangents at them forward to the output.
+
+    Args:
+      f: any function that JAX can trace, with tagged values.
+      select: as for `act_vjp`.
+
+    Returns:
+      A function of `f`'s arguments that returns `(out, acts, pushforward)`. The derivative of the
+      output along `tangents`, a dict of arrays shaped like `acts` (a site left out does not
+      move), is `pushforward(tangents)`.
+
+    Raises:
+      SiteError: as for `act_vjp`; `pushforward` raises it for a site that was not selected.
+    """
+    selectors = as_selectors(select)
+
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        perturbed = _Perturbed(f, selectors, args, kwargs, backwards=False)
+        zeros = perturbed.zeros()
+        out, acts = perturbed(zeros)
+
+        def pushforward(tangents: dict[str, jax.Array]) -> Any:
+            if unknown := set(tangents) - set(zeros):
+                raise missing(min(unknown), zeros)
+            full = {n: jnp.asarray(tangents.get(n, z), z.dtype) for n, z in zeros.items()}
+            return jax.jvp(lambda shifts: perturbed(shifts)[0], (zeros,), (full,))[1]
+
+        return out, acts, pushforward
+
+    return transformed
+
+
 def act_grads(f: Callable[..., Any], select: Selection = "**") -> Callable[..., Any]:
     """Read activations and the gradient of a scalar function with respect to them.
 
@@ -60,33 +93,42 @@ def act_grads(f: Callable[..., Any], select: Selection = "**") -> Callable[..., 
     return through(f, "act_grads", as_selectors(select), _act_grads)
 
 
+class _Perturbed:
+    """A function of shifts added at chosen sites, around a traced program."""
+
+    def __init__(self, f: Any, selectors: Any, args: Any, kwargs: Any, *, backwards: bool):
+        self.traced = program.trace(f, *args, **kwargs)
+        self.table = discover(self.traced)
+        self.reads = plan_reads(self.table, selectors)
+        self.values = {name: read for name, read in self.reads.items() if not read.is_mask}
+        for read in self.values.values():
+            _check_differentiable(read, backwards)
+
+    def __call__(self, shifts: dict[str, jax.Array]) -> Any:
+        return run(self.traced, self.table, self.reads, _shifts(self.values, shifts))
+
+    def zeros(self) -> dict[str, jax.Array]:
+        return {n: jnp.zeros(read.shape(), read.inner.dtype) for n, read in self.values.items()}
+
+
+def _check_differentiable(read: Read, backwards: bool) -> None:
+    if read.target.reduce is not None:
+        raise SiteError(f"site {read.name!r}: a reduced value has no derivative; reduce the result")
+    if any(length is None for _, length in read.target.site.loops):
+        why = ", which JAX cannot differentiate backwards" if backwards else " of unknown length"
+        raise SiteError(
+            f"site {read.name!r} is in a while loop{why}: use a scan, or select other sites"
+        )
+    if not jnp.issubdtype(read.inner.dtype, jnp.inexact):
+        raise SiteError(
+            f"site {read.name!r} has dtype {read.inner.dtype}, which has no derivative: select "
+            "floating-point sites only"
+        )
+
+
 def _act_vjp(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
-    traced = program.trace(f, *args, **kwargs)
-    table = discover(traced)
-    reads = plan_reads(table, selectors)
-    for name, read in reads.items():
-        if read.target.reduce is not None:
-            raise SiteError(f"site {name!r}: a reduced value has no derivative; reduce the result")
-        if any(length is None for _, length in read.target.site.loops):
-            raise SiteError(
-                f"site {name!r} is in a while loop, which JAX cannot differentiate backwards: "
-                "use a scan, or select other sites"
-            )
-        if not jnp.issubdtype(read.inner.dtype, jnp.inexact):
-            if read.is_mask:
-                continue
-            raise SiteError(
-                f"site {name!r} has dtype {read.inner.dtype}, which has no derivative: select "
-                "floating-point sites only"
-            )
-
-    values = {name: read for name, read in reads.items() if not read.is_mask}
-
-    def perturbed(shifts: dict[str, jax.Array]) -> Any:
-        return run(traced, table, reads, _shifts(values, shifts))
-
-    zeros = {name: jnp.zeros(read.shape(), read.inner.dtype) for name, read in values.items()}
-    out, vjp, acts = jax.vjp(perturbed, zeros, has_aux=True)
+    perturbed = _Perturbed(f, selectors, args, kwargs, backwards=True)
+    out, vjp, acts = jax.vjp(perturbed, perturbed.zeros(), has_aux=True)
     return out, acts, jax.tree_util.Partial(_pull, vjp)
 
 

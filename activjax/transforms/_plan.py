@@ -13,7 +13,7 @@ from activjax.transforms._frame import Actions, ActivationFrame, Read, Write, fe
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector, as_selectors, resolve
 from activjax.transforms._sites import Site, SiteTable
-from activjax.transforms.edits import Edit, as_edit
+from activjax.transforms.edits import Edit, as_edit, asks
 
 Edits = Sequence[tuple[Selector, Edit]]
 
@@ -118,6 +118,12 @@ def _check_each(value: Any, axes: tuple[int, ...], site: Site) -> None:
         )
 
 
+def _before(site: Site, edited: Site) -> bool:
+    """Whether a site stands before another, in the same body or in one around it."""
+    body, at = site.place.path[:-1], edited.place.path
+    return at[: len(body)] == body and site.place.path[-1] < at[len(body)]
+
+
 def run(
     traced: program.Program,
     table: SiteTable,
@@ -135,9 +141,10 @@ def run(
     read_at: dict[str, list[Read]] = {}
     for read in reads.values():
         read_at.setdefault(read.target.site.name, []).append(read)
+    asking = [site for site in table if any(asks(w.edit) for w in writes.get(site.name, ()))]
     for site in table:
-        actions = Actions(tuple(writes.get(site.name, ())), tuple(read_at.get(site.name, ())))
-        if actions.writes or actions.reads:
+        actions = Actions(site, tuple(writes.get(site.name, ())), tuple(read_at.get(site.name, ())))
+        if actions.writes or actions.reads or any(_before(site, edited) for edited in asking):
             plan.add(site.place, actions)
     values = {
         w.number: [jnp.asarray(v) for v in found]

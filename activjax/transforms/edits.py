@@ -32,12 +32,27 @@ class Context:
       loops: the traced index of each surrounding loop, by name.
       axes: names of the value's axes, or None.
       base_key: the key given to `intervene`, folded by site and loop, or None.
+      seen: values of the sites met before, for `read`.
     """
 
     site: str
     loops: dict[str, Array]
     axes: tuple[str, ...] | None
     base_key: Array | None
+    seen: dict[str, Array]
+
+    def read(self, name: str) -> Array:
+        """The value, in this example and iteration, of a site met before here or in a body around.
+
+        Raises:
+          SiteError: no such site stands before this one, or it is mapped over other axes.
+        """
+        if name not in self.seen:
+            raise SiteError(
+                f"site {self.site!r}: ctx.read({name!r}) finds no such site before it in the same "
+                f"body; there are: {', '.join(sorted(self.seen)) or 'none'}"
+            )
+        return self.seen[name]
 
     @property
     def key(self) -> Array:
@@ -270,6 +285,12 @@ def _takes_context(fn: Callable[..., Any]) -> bool:
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
     return len(positional) >= 2
+
+
+def asks(edit: Edit) -> bool:
+    """Whether an edit, or one inside it, takes a context."""
+    nodes = jax.tree_util.tree_leaves(edit, is_leaf=lambda n: isinstance(n, Call))
+    return any(isinstance(n, Call) and _takes_context(n.fn) for n in nodes)
 
 
 def as_edit(edit: Any) -> Edit:

@@ -93,6 +93,11 @@ def _apply_mlp(x: jax.Array) -> jax.Array:
     return MLP.apply(jax.tree.map(lambda p: p.astype(x.dtype), PARAMS), x)
 
 
+def _act_jvp(x: jax.Array) -> Any:
+    _, acts, pushforward = aj.act_jvp(network, "post")(x)
+    return acts, pushforward({"post": acts["post"]})
+
+
 def _act_vjp(x: jax.Array) -> Any:
     out, acts, pullback = aj.act_vjp(network, "post")(x)
     return acts, pullback(jnp.ones_like(out))
@@ -104,6 +109,7 @@ TRANSFORMS = [
     Case("capture.layer", aj.capture(network, aj.select("post", layers=2), out=False), rows),
     Case("capture.position", aj.capture(network, aj.select("post", at={"d": [3, 0]})), rows),
     Case("act_vjp", _act_vjp, rows),
+    Case("act_jvp", _act_jvp, rows),
     Case("act_grads", aj.act_grads(lambda x: network(x).sum(), "post"), rows),
     *(
         Case(

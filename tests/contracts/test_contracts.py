@@ -125,7 +125,16 @@ def test_every_public_name_is_entered():
         public -= {n for n in public if hasattr(getattr(module, n), "__path__")}
         assert public - entered == EXEMPT[name], f"enter new names of {name} in registry.py"
     kinds = {n for n in vars(aj.edits) if n.islower() and not n.startswith("_")}
-    used = set(EDITS) | {"apply", "as_edit", "dataclass", "dataclasses", "inspect", "jax", "jnp"}
+    used = set(EDITS) | {
+        "apply",
+        "as_edit",
+        "asks",
+        "dataclass",
+        "dataclasses",
+        "inspect",
+        "jax",
+        "jnp",
+    }
     assert kinds - used == {"annotations"}, "enter new edits in registry.py"
 
 

@@ -249,6 +249,31 @@ def test_callables_see_their_context():
     assert seen[0] == ("blocks/post", ("d",), ["layers"])
 
 
+@pytest.mark.parametrize("f", nets.LOOPED)
+def test_an_edit_reads_sites_before_it(f):
+    p, x = nets.params(), nets.inputs()
+
+    def restore(h, ctx):
+        return ctx.read("blocks/pre") + ctx.read("embed") * 0.5
+
+    def by_hand(p, x):
+        h = embed = jax.nn.relu(x @ p["in"])
+        for i in range(nets.L):
+            h = h @ p["ws"][i] + embed * 0.5
+        return h @ p["out"]
+
+    edits = {"blocks/post": restore}
+    chex.assert_trees_all_close(aj.intervene(f, edits)(p, x), by_hand(p, x), **TOL)
+    xs = jnp.stack([x, -x, 3 * x])
+    mapped = aj.intervene(jax.vmap(f, (None, 0)), edits)(p, xs)
+    chex.assert_trees_all_close(mapped, jax.vmap(by_hand, (None, 0))(p, xs), **TOL)
+    grads = jax.grad(aj.intervene(f, edits))(p, x)
+    chex.assert_trees_all_close(grads, jax.grad(by_hand)(p, x), rtol=1e-4, atol=1e-5)
+    for name in ("score", "blocks/post", "nothing"):
+        with pytest.raises(aj.SiteError, match="there are: blocks/pre, embed"):
+            aj.intervene(f, {"blocks/post": lambda h, ctx, name=name: ctx.read(name)})(p, x)
+
+
 def test_random_edits_need_a_key_and_differ_by_site_and_layer():
     p, x = nets.params(), nets.inputs()
 
