@@ -16,6 +16,7 @@ from activjax.transforms import (
     select as select,
     sites as sites,
     tag as tag,
+    tag_modules as tag_modules,
 )
 
 __version__ = "0.1.0"

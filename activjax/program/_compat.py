@@ -66,6 +66,14 @@ def closed(jaxpr: Jaxpr | ClosedJaxpr) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
 
+def checkpoint_name(eqn: Equation) -> str | None:
+    """The name that `jax.ad_checkpoint.checkpoint_name` gave a value, or None."""
+    if eqn.primitive.name == "name":
+        return eqn.params["name"]
+    hi = _object(eqn)
+    return hi.name if type(hi).__name__ == "CheckpointName" else None
+
+
 def subprograms(eqn: Equation) -> Iterator[ClosedJaxpr]:
     """Every jaxpr among an equation's parameters, whatever the primitive."""
     if (hi := _object(eqn)) is not None:

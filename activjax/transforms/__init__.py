@@ -8,6 +8,7 @@ from activjax.transforms._gradients import (
     act_vjp as act_vjp,
 )
 from activjax.transforms._intervene import intervene as intervene
+from activjax.transforms._modules import tag_modules as tag_modules
 from activjax.transforms._names import SiteError as SiteError
 from activjax.transforms._selectors import Selector as Selector, select as select
 from activjax.transforms._sites import Site as Site, SiteTable as SiteTable, sites as sites

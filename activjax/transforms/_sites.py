@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from activjax import program
+from activjax.program import _compat
 from activjax.transforms._names import SiteError, matches, missing
 from activjax.transforms._tag import tag_p
 
@@ -148,8 +149,13 @@ def _bytes(n: int) -> str:
     return f"{size:.1f} TiB"
 
 
-def _is_tag(eqn: Any) -> bool:
-    return eqn.primitive is tag_p
+def _is_site(eqn: Any) -> bool:
+    return eqn.primitive is tag_p or _compat.checkpoint_name(eqn) is not None
+
+
+def _base(eqn: Any, place: program.Place) -> str:
+    name = _compat.checkpoint_name(eqn) or eqn.params["name"]
+    return "/".join((*place.scopes, name))
 
 
 def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | None], ...]:
@@ -163,13 +169,13 @@ def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | N
 
 def discover(traced: program.Program) -> SiteTable:
     """The sites of a traced program."""
-    found = list(program.walk(traced.closed, _is_tag))
-    bases = ["/".join((*place.scopes, eqn.params["name"])) for eqn, place in found]
+    found = list(program.walk(traced.closed, _is_site))
+    bases = [_base(eqn, place) for eqn, place in found]
     counts, seen = Counter(bases), Counter()
     sites = []
     for (eqn, place), base in zip(found, bases, strict=True):
         aval: Any = eqn.outvars[0].aval
-        dims = eqn.params["batch_dims"]
+        dims = eqn.params.get("batch_dims", ())
         name = f"{base}#{seen[base]}" if counts[base] > 1 else base
         seen[base] += 1
         sites.append(
@@ -178,7 +184,7 @@ def discover(traced: program.Program) -> SiteTable:
                 base=base,
                 shape=tuple(n for i, n in enumerate(aval.shape) if i not in dims),
                 dtype=aval.dtype,
-                axes=eqn.params["axes"],
+                axes=eqn.params.get("axes"),
                 mapped=tuple(aval.shape[d] for d in dims),
                 loops=_loop_names(place.loops),
                 conditional=place.conditional,
@@ -192,6 +198,9 @@ def discover(traced: program.Program) -> SiteTable:
 
 def sites(f: Callable[..., Any]) -> Callable[..., SiteTable]:
     """List the sites of `f`, in execution order, without running it.
+
+    Values named by `tag` and by `jax.ad_checkpoint.checkpoint_name`; of the latter, axes that
+    `jax.vmap` adds cannot be told from their own.
 
     Args:
       f: any function that JAX can trace.
