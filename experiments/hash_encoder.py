@@ -41,6 +41,12 @@ class Config:
     l2: float = runs.static(1.0, gt=0, help="penalty of the logistic regression")
     draws: int = runs.static(20, ge=1, help="random sets of units in the edit curve")
 
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1 or len(set(self.widths)) < len(self.widths):
+            raise ValueError(f"widths: expected distinct positive integers, got {self.widths}")
+        if any(e < 0 for e in self.measure_epochs):
+            raise ValueError(f"measure_epochs: expected numbers >= 0, got {self.measure_epochs}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Static:

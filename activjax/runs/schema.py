@@ -123,7 +123,7 @@ def _expected(error: Any) -> str:
         return f"at least {ctx['min_length']} values"
     if kind == "too_long":
         return f"at most {ctx['max_length']} values"
-    return error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return error["msg"].removeprefix("Input should be ")
 
 
 def _reworded(cls: type, data: Any, errors: list[Any]) -> list[Problem]:
@@ -141,6 +141,8 @@ def _reworded(cls: type, data: Any, errors: list[Any]) -> list[Problem]:
             said[(path[:-1], what)] = None
         elif kind in ("unexpected_keyword_argument", "extra_forbidden"):
             said[(path, place.describe_unknown())] = None
+        elif kind in ("value_error", "assertion_error"):  # raised by a Config's own check
+            said[(path, str(error["ctx"]["error"]))] = None
         elif kind.startswith("union_tag"):
             said[(path, error["msg"])] = None
         else:

@@ -366,3 +366,22 @@ def test_setup_cannot_read_traced_fields():
     with pytest.raises(TypeError, match="'lr' is a traced field"):
         float(hidden.lr)
     assert Outer().lr == 0.1
+
+
+def test_a_configs_own_check_is_told_in_its_own_words(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import dataclasses\n\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Config:\n"
+        "    low: int = 0\n"
+        "    high: int = 1\n\n"
+        "    def __post_init__(self):\n"
+        "        if self.low >= self.high:\n"
+        "            raise ValueError(f'low {self.low} is not below high {self.high}')\n\n\n"
+        "def main(config, out):\n    pass\n"
+    )
+    path = tmp_path / "own.yaml"
+    path.write_text("experiment: own.py\nlow: 3\nhigh: 2\n")
+    with pytest.raises(ConfigError) as error:
+        config.load(path)
+    assert str(error.value) == f"{path}: low 3 is not below high 2"
