@@ -69,7 +69,7 @@ def _scan(
         index, x, fed = slices
         inner = loop.enter(index, fed)
         outs = interpret(body, [*consts, *own, *x], plan, inner)
-        beside, ys = loop.leave(beside, inner)
+        beside, ys = loop.leave(index, beside, inner)
         return (outs[: parts.n_carry], beside), (outs[parts.n_carry :], ys)
 
     (carry, beside), (ys, side) = jax.lax.scan(
@@ -101,7 +101,7 @@ def _while(
         index, own, beside = carry
         inner = loop.enter(index, None)
         new = interpret(parts.body, [*body_consts, *own], inner_plan, inner)
-        after, _ = loop.leave(beside, inner)
+        after, _ = loop.leave(index, beside, inner)
         alive = running(own)
         if alive.ndim:  # mapped: lanes that have finished keep what they have
             new = [_lanes(alive, n, o) for n, o in zip(new, own, strict=True)]
@@ -177,7 +177,7 @@ def _shard_map(
         index = jax.lax.axis_index(parts.axes)
         inner = loop.enter(index, jax.tree_util.tree_map(lambda x: x[0], fed))
         outs = interpret(_compat.body(eqn), args, plan, inner)
-        _, side = loop.leave(loop.carry, inner)
+        _, side = loop.leave(index, loop.carry, inner)
         return tuple(outs), jax.tree_util.tree_map(one_row, side)
 
     def one_row(x: Any) -> Any:

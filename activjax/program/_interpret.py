@@ -68,8 +68,9 @@ class Loop:
         del index, x
         return self.parent.child()
 
-    def leave(self, carry: Any, frame: Frame) -> tuple[Any, Any]:
+    def leave(self, index: jax.Array, carry: Any, frame: Frame) -> tuple[Any, Any]:
         """The carry after an iteration, and what it adds to the stacked outputs."""
+        del index
         return carry, frame.side()
 
     def select(self, running: jax.Array, new: Any, old: Any) -> Any:

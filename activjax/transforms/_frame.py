@@ -7,11 +7,8 @@ edit's values come back for all iterations in one array.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -19,70 +16,13 @@ import jax.numpy as jnp
 
 from activjax import program
 from activjax.program import _compat
+from activjax.transforms._actions import Actions, Write, fill
+from activjax.transforms._loop import ActivationLoop
+from activjax.transforms._mapped import mapped_axes, over_mapped, read_value
 from activjax.transforms._names import SiteError
-from activjax.transforms._selectors import Indices, Level, Target, hole
+from activjax.transforms._selectors import Target, hole
 from activjax.transforms._sites import Site
-from activjax.transforms.edits import Context, Each, Edit
-
-
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A value to hand out.
-
-    Attributes:
-      name: its key in the captured dict.
-      target: where it is read.
-      inner: its shape and dtype inside every loop.
-      is_mask: whether it says that the site was reached, instead of its value.
-    """
-
-    name: str
-    target: Target
-    inner: jax.ShapeDtypeStruct
-    is_mask: bool = False
-
-    @classmethod
-    def mask(cls, read: Read) -> Read:
-        """The mask beside a read in a branch: whether the branch ran."""
-        return cls(f"{read.name}#valid", read.target, jax.ShapeDtypeStruct((), bool), True)
-
-    def shape(self, depth: int = 0) -> tuple[int, ...]:
-        """Its shape outside the loop at `depth`."""
-        return (*self.target.loop_axes(depth), *self.inner.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Write:
-    """An edit to make. `number` identifies it among the feeds."""
-
-    number: int
-    target: Target
-    edit: Edit
-
-
-@dataclass(frozen=True, eq=False)
-class Actions:
-    """What to do at one tag: edits in order, then reads. None of both: an edit may ask for it."""
-
-    site: Site
-    writes: tuple[Write, ...]
-    reads: tuple[Read, ...]
-
-
-def is_each(x: Any) -> bool:
-    """Whether a node of an edit's pytree is an `Each`."""
-    return isinstance(x, Each)
-
-
-def feeds(edit: Edit) -> list[Any]:
-    """The per-iteration values of an edit."""
-    return [n.value for n in jax.tree_util.tree_leaves(edit, is_leaf=is_each) if is_each(n)]
-
-
-def _fill(edit: Edit, values: list[Any]) -> Edit:
-    # The edit with its per-iteration values replaced by those of the current iteration.
-    rest = iter(values)
-    return jax.tree_util.tree_map(lambda n: next(rest) if is_each(n) else n, edit, is_leaf=is_each)
+from activjax.transforms.edits import Context, Edit
 
 
 class ActivationFrame(program.Frame):
@@ -114,7 +54,7 @@ class ActivationFrame(program.Frame):
             (x,) = _compat.rebind(eqn, [x])
         self.values[data.site.name] = (data.site, x)
         for read in data.reads:
-            self.taps[read.name] = jnp.asarray(True) if read.is_mask else _read(x, read)
+            self.taps[read.name] = jnp.asarray(True) if read.is_mask else read_value(x, read)
         return [x]
 
     def edits(self, plan: program.Plan) -> bool:
@@ -130,6 +70,14 @@ class ActivationFrame(program.Frame):
             self.gates,
             reading or self.reading,
             self.values,
+        )
+
+    def iteration(
+        self, index: jax.Array, feeds: dict[int, list[Any]], gates: dict[int, jax.Array]
+    ) -> ActivationFrame:
+        """The frame of one iteration of a loop."""
+        return ActivationFrame(
+            feeds, self.key, (*self.indices, index), gates, self.reading, self.values
         )
 
     def side(self) -> dict[str, jax.Array]:
@@ -158,7 +106,7 @@ class ActivationFrame(program.Frame):
 
     def loop(self, plan: program.Plan, info: program.LoopInfo) -> program.Loop:
         """Send this frame through a loop."""
-        return _ActivationLoop(self, plan)
+        return ActivationLoop(self, plan)
 
     def _context(self, target: Target, seen: dict[str, jax.Array]) -> Context:
         loops = {name: i for (name, _), i in zip(target.site.loops, self.indices, strict=True)}
@@ -181,7 +129,7 @@ class ActivationFrame(program.Frame):
 
     def _write(self, x: jax.Array, write: Write) -> jax.Array:
         target, site = write.target, write.target.site
-        edit = _fill(write.edit, self.feeds.get(write.number, []))
+        edit = fill(write.edit, self.feeds.get(write.number, []))
 
         def one(value: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
             part, context = target.get(value), self._context(target, seen)
@@ -192,8 +140,8 @@ class ActivationFrame(program.Frame):
 
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
         part = jax.eval_shape(target.get, jax.ShapeDtypeStruct(site.shape, site.dtype))
-        mapped = _mapped_axes(edit, part.shape, site.mapped)
-        y = _over_mapped(one, site.batch_dims, mapped)(x, edit, self._seen(site))
+        mapped = mapped_axes(edit, part.shape, site.mapped)
+        y = over_mapped(one, site.batch_dims, mapped)(x, edit, self._seen(site))
         gate = self.gates.get(write.number)
         if gate is not None:
             y = jnp.where(gate, y, x)
@@ -218,175 +166,3 @@ def _checked(new: Any, old: jax.Array, site: str) -> jax.Array:
             f"{old.dtype}{list(old.shape)}: an edit keeps shape and dtype"
         )
     return new
-
-
-def _over_mapped(
-    fn: Callable[..., jax.Array], batch_dims: tuple[int, ...], mapped: Any
-) -> Callable[..., jax.Array]:
-    """`fn(x, edit, seen)` of one example, of the value with its mapped axes in place."""
-    n = len(batch_dims)
-    for _ in range(n):
-        fn = jax.vmap(fn, in_axes=(0, mapped, 0))
-
-    def run(x: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
-        x = jnp.moveaxis(x, batch_dims, range(n))
-        return jnp.moveaxis(fn(x, edit, seen), range(n), batch_dims)
-
-    return run
-
-
-def _mapped_axes(edit: Any, shape: tuple[int, ...], mapped: tuple[int, ...]) -> Any:
-    """`vmap` axes for an edit: 0 for values that carry the site's mapped axes in front."""
-    if not mapped:
-        return None
-    axes = {}
-    for field in dataclasses.fields(edit):
-        value = getattr(edit, field.name)
-        if field.metadata.get("static"):
-            axes[field.name] = value
-        elif value is None:
-            axes[field.name] = None
-        elif isinstance(value, Edit):
-            axes[field.name] = _mapped_axes(value, shape, mapped)
-        elif isinstance(value, tuple):
-            axes[field.name] = tuple(_mapped_axes(v, shape, mapped) for v in value)
-        else:
-            own = field.name in edit.like_site and jnp.shape(value) == (*mapped, *shape)
-            axes[field.name] = 0 if own else None
-    return type(edit)(**axes)
-
-
-def _read(x: jax.Array, read: Read) -> jax.Array:
-    target = read.target
-    n = len(target.site.batch_dims)
-    fn = read_one(target)
-    for _ in range(n):
-        fn = jax.vmap(fn)
-    return fn(jnp.moveaxis(x, target.site.batch_dims, range(n)))
-
-
-def read_one(target: Target) -> Callable[[jax.Array], jax.Array]:
-    """What is read of one example's value."""
-
-    def fn(x: jax.Array) -> jax.Array:
-        x = target.get(x)
-        return x if target.reduce is None else jnp.asarray(target.reduce(x))
-
-    return fn
-
-
-class _ActivationLoop(program.Loop):
-    """Slices feeds into a loop; stacks reads out of it, or keeps the chosen iterations."""
-
-    parent: ActivationFrame
-
-    def __init__(self, parent: ActivationFrame, plan: program.Plan):
-        super().__init__(parent)
-        self.depth = depth = len(parent.indices)
-        actions = list(plan.data())
-        self.writes = {w.number: w.target.levels[depth] for a in actions for w in a.writes}
-        reads = {r.name: r for a in actions for r in a.reads}
-        self.reads = reads
-        self.picked: dict[str, Level] = {}
-        self.carry: dict[str, jax.Array] = {}
-        for name, read in reads.items():
-            level = read.target.levels[depth]
-            if level is not None:
-                self.picked[name] = level
-                shape = (*level.axis, *read.shape(depth + 1))
-                self.carry[name] = hole(shape, read.inner.dtype)
-        self.xs = {
-            number: parent.feeds[number]
-            for number, level in self.writes.items()
-            if level is None and number in parent.feeds
-        }
-
-    def enter(self, index: jax.Array, x: Any) -> ActivationFrame:
-        """Feeds of this iteration; a gate for each edit that is made in some iterations only."""
-        parent = self.parent
-        feeds, gates = dict(parent.feeds), dict(parent.gates)
-        feeds.update(x or {})
-        for number, level in self.writes.items():
-            if level is None:
-                continue
-            hit, slot = level.hit(index)
-            gates[number] = hit & gates[number] if number in gates else hit
-            if not level.scalar and number in feeds:
-                feeds[number] = [v[slot] for v in feeds[number]]
-        return ActivationFrame(
-            feeds, parent.key, (*parent.indices, index), gates, parent.reading, parent.values
-        )
-
-    def leave(self, carry: Any, frame: program.Frame) -> tuple[Any, Any]:
-        """Keep the chosen iterations in the carry; the rest of the reads is stacked."""
-        assert isinstance(frame, ActivationFrame)
-        carry, ys = dict(carry), {}
-        for name, value in frame.taps.items():
-            if name not in self.picked:
-                ys[name] = value
-                continue
-            level = self.picked[name]
-            if level.empty:
-                continue
-            hit, slot = level.hit(frame.indices[-1])
-            if level.scalar:
-                carry[name] = jnp.where(hit, value, carry[name])
-            else:
-                # Out of range drops the write, so nothing is copied in the other iterations.
-                slot = jnp.where(hit, slot, level.axis[0])
-                carry[name] = carry[name].at[slot].set(value, mode="drop")
-        return carry, ys
-
-    def reach(self, length: int, reverse: bool) -> int:
-        """Up to the last chosen iteration, where every read chooses some that are known."""
-        chosen = [self.picked.get(name) for name in self.reads]
-        known = [c.values for c in chosen if isinstance(c, Indices) and isinstance(c.values, tuple)]
-        if len(known) < len(chosen):
-            return length
-        steps = [length - i if reverse else i + 1 for values in known for i in values]
-        return max(steps, default=0)
-
-    def select(self, running: jax.Array, new: Any, old: Any) -> Any:
-        """In a mapped `while`, lanes that have finished keep what was read in them."""
-        out = {}
-        for name, value in new.items():
-            read = self.reads[name]
-            mapped = () if read.is_mask else read.target.site.mapped
-            if mapped:
-                shape = [1] * value.ndim
-                first = value.ndim - len(read.inner.shape)
-                for axis, n in zip(_lanes(running.shape, mapped, name), running.shape, strict=True):
-                    shape[first + axis] = n
-                mask = running.reshape(shape)
-            else:
-                mask = jnp.any(running)
-            out[name] = jnp.where(mask, value, old[name])
-        return out
-
-    def finish(self, carry: Any, ys: Any) -> None:
-        """Hand the reads to the frame around the loop."""
-        out = dict(ys or {})
-        for name, value in carry.items():
-            level = self.picked[name]
-            if isinstance(level, Indices) and level.traced and not level.scalar:
-                # A repeated index was written to its first slot only.
-                chosen = level.array()
-                value = value[jnp.argmax(chosen[:, None] == chosen[None, :], axis=1)]
-            out[name] = value
-        self.parent.absorb(out)
-
-
-def _lanes(lanes: tuple[int, ...], mapped: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Which of a site's mapped axes are the lanes of the mapped loop around it."""
-    fits = [
-        axes
-        for axes in itertools.combinations(range(len(mapped)), len(lanes))
-        if tuple(mapped[a] for a in axes) == lanes
-    ]
-    if len(fits) != 1:
-        raise SiteError(
-            f"site {name!r} has mapped axes of sizes {mapped} in a while loop mapped over {lanes}: "
-            "which of them is the loop's cannot be told; map over different sizes, or capture "
-            "inside the vmap"
-        )
-    return fits[0]

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from activjax import program
+from activjax.transforms._actions import Read, Write
 from activjax.transforms._call import through
-from activjax.transforms._frame import Read, Write
 from activjax.transforms._names import SiteError, missing
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors

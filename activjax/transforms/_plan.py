@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from activjax import program
-from activjax.transforms._frame import Actions, ActivationFrame, Read, Write, feeds, read_one
+from activjax.transforms._actions import Actions, Read, Write, feeds
+from activjax.transforms._frame import ActivationFrame
+from activjax.transforms._mapped import read_one
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector, as_selectors, resolve
 from activjax.transforms._sites import Site, SiteTable

@@ -1,0 +1,70 @@
+"""One example at a time: functions of values that `jax.vmap` gave more axes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from activjax.transforms._actions import Read
+from activjax.transforms._selectors import Target
+from activjax.transforms.edits import Edit
+
+
+def over_mapped(
+    fn: Callable[..., jax.Array], batch_dims: tuple[int, ...], mapped: Any
+) -> Callable[..., jax.Array]:
+    """`fn(x, edit, seen)` of one example, of the value with its mapped axes in place."""
+    n = len(batch_dims)
+    for _ in range(n):
+        fn = jax.vmap(fn, in_axes=(0, mapped, 0))
+
+    def run(x: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
+        x = jnp.moveaxis(x, batch_dims, range(n))
+        return jnp.moveaxis(fn(x, edit, seen), range(n), batch_dims)
+
+    return run
+
+
+def mapped_axes(edit: Any, shape: tuple[int, ...], mapped: tuple[int, ...]) -> Any:
+    """`vmap` axes for an edit: 0 for values that carry the site's mapped axes in front."""
+    if not mapped:
+        return None
+    axes = {}
+    for field in dataclasses.fields(edit):
+        value = getattr(edit, field.name)
+        if field.metadata.get("static"):
+            axes[field.name] = value
+        elif value is None:
+            axes[field.name] = None
+        elif isinstance(value, Edit):
+            axes[field.name] = mapped_axes(value, shape, mapped)
+        elif isinstance(value, tuple):
+            axes[field.name] = tuple(mapped_axes(v, shape, mapped) for v in value)
+        else:
+            own = field.name in edit.like_site and jnp.shape(value) == (*mapped, *shape)
+            axes[field.name] = 0 if own else None
+    return type(edit)(**axes)
+
+
+def read_value(x: jax.Array, read: Read) -> jax.Array:
+    """What is read of a value with its mapped axes in place; they come first."""
+    target = read.target
+    n = len(target.site.batch_dims)
+    fn = read_one(target)
+    for _ in range(n):
+        fn = jax.vmap(fn)
+    return fn(jnp.moveaxis(x, target.site.batch_dims, range(n)))
+
+
+def read_one(target: Target) -> Callable[[jax.Array], jax.Array]:
+    """What is read of one example's value."""
+
+    def fn(x: jax.Array) -> jax.Array:
+        x = target.get(x)
+        return x if target.reduce is None else jnp.asarray(target.reduce(x))
+
+    return fn
