@@ -159,6 +159,8 @@ def _last_name(base: str, scopes: tuple[str, ...]) -> str:
 
 
 def _checked(new: Any, old: jax.Array, site: str) -> jax.Array:
+    if new is None:
+        raise SiteError(f"the edit of site {site!r} returned None: return the edited value")
     new = jnp.asarray(new)
     if new.shape != old.shape or new.dtype != old.dtype:
         raise SiteError(

@@ -46,7 +46,8 @@ def normalise_edits(
                 f"select({selector.site!r}, reduce=...) cannot be edited: a reduced value has no "
                 "place to go back to"
             )
-        out.append((selector, as_edit(pair[1])))
+        # Numbers become arrays, so that sweeping them does not compile again.
+        out.append((selector, jax.tree_util.tree_map(jnp.asarray, as_edit(pair[1]))))
     return tuple(out), mapping
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import activjax as aj
+from activjax.transforms._call import _compiled
 from tests.transforms import networks as nets
 
 # Both sides compute the same operations; only fusion differs: a few units in the last place.
@@ -368,9 +369,11 @@ def test_a_plain_function_is_never_stale_and_a_jitted_one_traces_once():
     for _ in range(1000):
         aj.capture(jitted)(x)
     for v in range(100):
-        aj.intervene(jitted, {"h": aj.edits.add(jnp.full(3, float(v)))})(x)
-    # One trace: jit keeps f's; capture and intervene each rebuild from it.
+        out = aj.intervene(jitted, {"h": aj.edits.add(float(v))})(x)
+        assert out[0] == 3 + v
+    # One trace: jit keeps f's; capture and intervene each rebuild from it, once.
     assert len(traces) == 1
+    assert len(_compiled[jitted]) == 2
 
 
 def test_static_arguments_and_keywords():

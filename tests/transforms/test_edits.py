@@ -87,6 +87,7 @@ def test_bad_edits_name_site_got_and_expected():
     for edit, message in [
         (E.add(jnp.ones(3)), r"'h' has shape \(2, 4\).*value has shape \(3,\)"),
         (E.replace(jnp.ones((3, 2, 4))), r"value has shape \(3, 2, 4\)"),
+        (lambda h: None, "'h' returned None: return the edited value"),
         (lambda h: h[:1], r"returned float32\[1, 4\], expected float32\[2, 4\]"),
         (lambda h: h.astype(jnp.int32), r"returned int32\[2, 4\], expected float32"),
         (E.project_out(jnp.ones(3)), r"4 features; directions have shape \(1, 3\)"),
