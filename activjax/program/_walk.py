@@ -38,6 +38,7 @@ class Place:
       scopes: names of the surrounding `aj.scope`s, outermost first.
       loops: surrounding loops, outermost first.
       conditional: whether it stands in a branch that may not run.
+      in_rule: whether it stands in a function with a derivative rule of its own.
       blocked: why the equation cannot be reached by `interpret`, or None.
     """
 
@@ -45,6 +46,7 @@ class Place:
     scopes: tuple[str, ...] = ()
     loops: tuple[LoopInfo, ...] = ()
     conditional: bool = False
+    in_rule: bool = False
     blocked: str | None = None
 
 
@@ -100,6 +102,8 @@ def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.Closed
     if kind in OPENED:
         if kind in ("scan", "shard_map"):
             here = replace(here, loops=(*here.loops, loop_info(eqn)))
+        if kind in ("custom_jvp", "custom_vjp"):
+            here = replace(here, in_rule=True)
         yield _compat.body(eqn), here
     elif kind == "cond":
         for k, branch in enumerate(_compat.branches(eqn)):

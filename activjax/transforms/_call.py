@@ -38,7 +38,9 @@ def through(
 
     def compiled(*args: Any, **kwargs: Any) -> Any:
         split = program.split_arguments((spec, args, kwargs), {})
-        key = (kind, split.treedef, split.static)
+        # 1, 1.0 and True are equal, and so are 0.0 and -0.0: type and text tell them apart.
+        exact = tuple((type(leaf), repr(leaf)) for _, leaf in split.static)
+        key = (kind, split.treedef, split.static, exact)
         try:
             variants = _compiled.setdefault(f, {})
             run = variants.get(key)

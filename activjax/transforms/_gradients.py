@@ -114,6 +114,11 @@ class _Perturbed:
 def _check_differentiable(read: Read, backwards: bool) -> None:
     if read.target.reduce is not None:
         raise SiteError(f"site {read.name!r}: a reduced value has no derivative; reduce the result")
+    if read.target.site.place.in_rule:
+        raise SiteError(
+            f"site {read.name!r} is inside a function with a derivative rule of its own: shifting "
+            "it would drop the rule and change the gradients of other sites; select sites outside"
+        )
     if any(length is None for _, length in read.target.site.loops):
         why = ", which JAX cannot differentiate backwards" if backwards else " of unknown length"
         raise SiteError(

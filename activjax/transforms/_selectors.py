@@ -306,6 +306,8 @@ def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
             raise SiteError(f"site {site.name!r}: loop {names[-1]!r} is chosen twice")
         loops[names[-1]] = selector.layers
     for name in loops:
+        if names.count(name) > 1:
+            raise SiteError(f"site {site.name!r}: several loops around it are called {name!r}")
         if name not in names:
             raise SiteError(f"site {site.name!r} has no loop {name!r}; its loops: {names}")
     if selector.max_steps is not None:

@@ -424,3 +424,25 @@ def test_collectives_and_shardings_pass():
     out, acts = jax.jit(aj.capture(f))(x)
     assert out.sharding.is_equivalent_to(rows, 2)
     assert (acts["h"] == 2 * x).all()
+
+
+def test_equal_python_numbers_of_other_types_are_other_programs():
+    f = jax.jit(lambda x, a: aj.tag(x / a, "h"))
+    x = jnp.ones(2)
+    assert aj.capture(f)(x, 0.0)[0][0] == jnp.inf
+    assert aj.capture(f)(x, -0.0)[0][0] == -jnp.inf
+
+
+def test_nested_loops_of_one_name_are_refused_when_chosen():
+    def f(x):
+        def inner(c, _):
+            return aj.tag(c + 1, "h"), None
+
+        def outer(c, _):
+            return aj.scan(inner, c, None, length=2, name="layers")[0], None
+
+        return aj.scan(outer, x, None, length=3, name="layers")[0]
+
+    assert aj.capture(f)(0.0)[1]["h"].shape == (3, 2)
+    with pytest.raises(aj.SiteError, match="several loops around it are called 'layers'"):
+        aj.capture(f, aj.select("h", layers=0))(0.0)

@@ -113,3 +113,19 @@ def test_pushforward_passes_a_while_loop():
     out, _, pushforward = aj.act_jvp(f)(jnp.ones(2))
     assert pushforward({"h": jnp.array([1.0, -1.0])}).tolist() == [8, -8]
     assert out.tolist() == [8, 8]
+
+
+def test_a_site_inside_a_custom_rule_is_refused():
+    @jax.custom_jvp
+    def straight(v):
+        return aj.tag(jnp.sign(v), "in")
+
+    straight.defjvp(lambda p, t: (straight(p[0]), t[0]))
+    x = jnp.array([1.0, 2.0, 3.0])
+
+    def f(v):
+        return (straight(aj.tag(v, "h")) * x).sum()
+
+    assert aj.act_grads(f, "h")(x)[2]["h"].tolist() == x.tolist()
+    with pytest.raises(aj.SiteError, match="'in' is inside a function with a derivative rule"):
+        aj.act_grads(f)(x)
