@@ -5,8 +5,10 @@ differences between JAX versions live in one file (`_compat`) and control flow i
 place (`_control`). A rule set subclasses `Frame`; see `activjax.transforms` for the first one.
 """
 
+from activjax.program._control import run_if as run_if
 from activjax.program._errors import UnsupportedError as UnsupportedError
 from activjax.program._interpret import (
+    Carried as Carried,
     Frame as Frame,
     Loop as Loop,
     Plan as Plan,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.core
 import jax.extend.core as jec
 
 Equation = jec.JaxprEqn
@@ -162,10 +163,21 @@ def shard_parts(eqn: Equation) -> ShardParts:
 
 
 def varying(x: Any) -> frozenset[str]:
-    """The manual mesh axes over which a value inside shard_map varies."""
-    aval = jax.typeof(x)
+    """The manual mesh axes over which a value inside shard_map (or its type) varies."""
+    aval: Any = x if isinstance(x, jax.core.AbstractValue) else jax.typeof(x)
     mat = getattr(aval, "mat", None)
     return frozenset(aval.vma if mat is None else mat.varying)
+
+
+def manual_axes() -> frozenset[str]:
+    """The mesh axes that are manual here: those of the shard_maps around."""
+    return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def vary(x: Any, axes: frozenset[str] | None = None) -> Any:
+    """A value, marked as varying over some manual mesh axes; over all by default."""
+    missing = tuple(sorted((manual_axes() if axes is None else axes) - varying(x)))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def is_recomputation(eqn: Equation) -> bool:
@@ -190,9 +202,12 @@ def name_stack(eqn: Equation) -> str:
     return str(eqn.source_info.name_stack)
 
 
+def shape(var: Any) -> tuple[int, ...]:
+    """The shape of a variable."""
+    return var.aval.shape
+
+
 def rebind(eqn: Equation, invals: list[Any]) -> list[Any]:
     """Run one equation again, as it is, under the current trace."""
-    params = eqn.primitive.get_bind_params(eqn.params)
-    with eqn.ctx.manager:
-        out = eqn.primitive.bind(*invals, **params)
+    out = eqn.primitive.bind(*invals, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]

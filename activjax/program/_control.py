@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from activjax.program import _compat
 from activjax.program._errors import UnsupportedError
 from activjax.program._interpret import Frame, Plan, interpret
-from activjax.program._walk import loop_info
+from activjax.program._walk import carried, loop_info
 
 Rebuild = Callable[[_compat.Equation, list[Any], Plan, Frame, bool], list[Any]]
 
@@ -105,7 +106,7 @@ def _while(
         alive = running(own)
         if alive.ndim:  # mapped: lanes that have finished keep what they have
             new = [_lanes(alive, n, o) for n, o in zip(new, own, strict=True)]
-            after = loop.select(alive, after, beside)
+            after = loop.select(alive, after, beside, functools.partial(carried, parts))
         return index + 1, new, after
 
     _, own, beside = jax.lax.while_loop(
@@ -136,6 +137,18 @@ def _cond(
     outs, side = jax.lax.switch(index, branches, *operands)
     frame.absorb(side)
     return outs
+
+
+def run_if(predicate: jax.Array, fn: Callable[[], jax.Array], otherwise: jax.Array) -> jax.Array:
+    """`fn()` where a predicate holds, else a value of the same shape; `fn` is not run there."""
+    if not _compat.manual_axes():
+        return jax.lax.cond(predicate, fn, lambda: otherwise)
+    # Both branches must vary over the same axes of the mesh.
+    (new,) = jax.make_jaxpr(fn)().out_avals
+    axes = _compat.varying(new) | _compat.varying(otherwise)
+    return jax.lax.cond(
+        predicate, lambda: _compat.vary(fn(), axes), lambda: _compat.vary(otherwise, axes)
+    )
 
 
 def _remat(
@@ -178,13 +191,7 @@ def _shard_map(
         inner = loop.enter(index, jax.tree_util.tree_map(lambda x: x[0], fed))
         outs = interpret(_compat.body(eqn), args, plan, inner)
         _, side = loop.leave(index, loop.carry, inner)
-        return tuple(outs), jax.tree_util.tree_map(one_row, side)
-
-    def one_row(x: Any) -> Any:
-        missing = tuple(a for a in parts.axes if a not in _compat.varying(x))
-        if parts.check_vma and missing:
-            x = jax.lax.pcast(x, missing, to="varying")
-        return x[None]
+        return tuple(outs), jax.tree_util.tree_map(lambda x: _compat.vary(x)[None], side)
 
     # Where mesh axes are explicit, operands must come with the sharding that the map expects.
     fed = jax.tree_util.tree_map(lambda x: _with_spec(x, parts.mesh, spread), loop.xs)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from activjax.program import _compat
-from activjax.program._walk import LoopInfo, Place
+from activjax.program._walk import Interesting, LoopInfo, Place
 
 
 @dataclass
@@ -37,16 +37,23 @@ class Plan:
             node = node.inner.setdefault(i, Plan())
         node.leaves[place.path[-1]] = data
 
-    def data(self) -> Iterable[Any]:
-        """The data of every leaf here and below, in execution order."""
+    def items(self) -> Iterable[tuple[tuple[int, ...], Any]]:
+        """The path from here and the data of every leaf, in execution order."""
         for i in sorted({*self.leaves, *self.inner}):
             if i in self.leaves:
-                yield self.leaves[i]
+                yield (i,), self.leaves[i]
             else:
-                yield from self.inner[i].data()
+                yield from (((i, *path), data) for path, data in self.inner[i].items())
+
+    def data(self) -> Iterable[Any]:
+        """The data of every leaf here and below, in execution order."""
+        return (data for _, data in self.items())
 
     def __bool__(self) -> bool:
         return bool(self.leaves or self.inner)
+
+
+Carried = Callable[[Interesting], dict[tuple[int, ...], bool]]
 
 
 class Loop:
@@ -73,9 +80,13 @@ class Loop:
         del index
         return carry, frame.side()
 
-    def select(self, running: jax.Array, new: Any, old: Any) -> Any:
-        """The carry of a mapped `while`, where only the lanes in `running` go on."""
-        del running, old
+    def select(self, running: jax.Array, new: Any, old: Any, carried: Carried) -> Any:
+        """The carry of a mapped `while`, where only the lanes in `running` go on.
+
+        `carried(interesting)` tells of each interesting equation of the body, by its path there,
+        whether it depends on the loop's carry, and so is mapped over every lane.
+        """
+        del running, old, carried
         return new
 
     def reach(self, length: int, reverse: bool) -> int:
@@ -90,7 +101,13 @@ class Loop:
 
 
 class Frame:
-    """A rule set at one nesting level of the program. The base class changes nothing."""
+    """A rule set at one nesting level of the program. The base class changes nothing.
+
+    Attributes:
+      effects: whether effects (prints, callbacks) happen; not in a copy run beside the original.
+    """
+
+    effects: bool = True
 
     def leaf(self, eqn: _compat.Equation, invals: list[Any], data: Any) -> list[Any]:
         """What a chosen equation does. Returns one value for each of its outputs."""
@@ -160,7 +177,8 @@ def interpret(
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     last = _last_uses(jaxpr)
-    idle, dead = (frozenset(), frozenset()) if outputs else _unneeded(jaxpr, plan)
+    none: frozenset[int] = frozenset()
+    idle, dead = (none, none) if outputs else _unneeded(jaxpr, plan, frame.effects)
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, _compat.Literal) else env[atom]
@@ -172,12 +190,13 @@ def interpret(
                 continue
             scope.set(eqn)
             invals = [read(v) for v in eqn.invars]
-            if i in plan.leaves:
-                outs = frame.leaf(eqn, invals, plan.leaves[i])
-            elif i in plan.inner:
-                outs = rebuild(eqn, invals, plan.inner[i], frame, outputs=i not in dead)
-            else:
-                outs = _compat.rebind(eqn, invals)
+            with eqn.ctx.manager:  # x64 and the like, where the program sets them locally
+                if i in plan.leaves:
+                    outs = frame.leaf(eqn, invals, plan.leaves[i])
+                elif i in plan.inner:
+                    outs = rebuild(eqn, invals, plan.inner[i], frame, outputs=i not in dead)
+                else:
+                    outs = _compat.rebind(eqn, invals)
             env.update(zip(eqn.outvars, outs, strict=True))
             for v in last.get(i, ()):
                 env.pop(v, None)
@@ -186,7 +205,9 @@ def interpret(
     return [read(v) if outputs else None for v in jaxpr.outvars]
 
 
-def _unneeded(jaxpr: _compat.Jaxpr, plan: Plan) -> tuple[frozenset[int], frozenset[int]]:
+def _unneeded(
+    jaxpr: _compat.Jaxpr, plan: Plan, effects: bool
+) -> tuple[frozenset[int], frozenset[int]]:
     """Equations that lead to no leaf of the plan, and opened ones whose outputs lead to none."""
     needed: set[Any] = set()
     idle, dead = set(), set()
@@ -194,7 +215,7 @@ def _unneeded(jaxpr: _compat.Jaxpr, plan: Plan) -> tuple[frozenset[int], frozens
         eqn = jaxpr.eqns[i]
         used = any(v in needed for v in eqn.outvars)
         chosen = i in plan.leaves or i in plan.inner
-        if not used and not chosen and not eqn.effects:
+        if not used and not chosen and not (effects and eqn.effects):
             idle.add(i)
             continue
         if not used:

@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import jax
+import jax.extend.core as jec
+
 from activjax.program import _compat
 
 # Markers that `aj.scope` and `aj.scan` leave in the name stack. Inner jaxprs carry stacks relative
@@ -117,6 +120,23 @@ def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.Closed
         reason = f"inside `{eqn.primitive.name}`, which activjax does not open yet"
         for sub in _compat.subprograms(eqn):
             yield sub, replace(here, blocked=here.blocked or reason)
+
+
+def carried(parts: _compat.WhileParts, interesting: Interesting) -> dict[tuple[int, ...], bool]:
+    """Of each interesting equation in a while's body, by its path: does it depend on the carry?
+
+    Asked of `jax.vmap` itself: with one more axis on the carry, values that depend on it grow.
+    """
+    body, consts = parts.body, parts.body_consts
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals]
+    grown = [jax.ShapeDtypeStruct((1, *s.shape), s.dtype) for s in shapes[consts:]]
+    axes = (*(None for _ in shapes[:consts]), *(0 for _ in grown))
+    mapped = jax.vmap(jec.jaxpr_as_fun(body), in_axes=axes)
+    after = walk(jax.make_jaxpr(mapped)(*shapes[:consts], *grown), interesting)
+    out = {}
+    for (eqn, place), (new, _) in zip(walk(body, interesting), after, strict=True):
+        out[place.path] = _compat.shape(eqn.outvars[0]) != _compat.shape(new.outvars[0])
+    return out
 
 
 def _holds(jaxpr: _compat.Jaxpr, interesting: Interesting, memo: dict[int, bool]) -> bool:

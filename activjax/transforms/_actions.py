@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from activjax.transforms._selectors import Target
+from activjax.transforms._edit import Each, Edit
 from activjax.transforms._sites import Site
-from activjax.transforms.edits import Each, Edit
+from activjax.transforms._targets import Target
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from activjax import program
 from activjax.program import _compat
 from activjax.transforms._actions import Actions, Write, fill
+from activjax.transforms._context import Context
+from activjax.transforms._edit import Edit, asks, calls, checked
+from activjax.transforms._holes import blank, poison
 from activjax.transforms._loop import ActivationLoop
-from activjax.transforms._mapped import mapped_axes, over_mapped, read_value
-from activjax.transforms._names import SiteError
-from activjax.transforms._selectors import Target, hole
+from activjax.transforms._mapped import along, mapped_axes, over_mapped, read_value
 from activjax.transforms._sites import Site
-from activjax.transforms.edits import Context, Edit
+from activjax.transforms._targets import Target
 
 
 class ActivationFrame(program.Frame):
@@ -42,6 +43,7 @@ class ActivationFrame(program.Frame):
         self.indices = indices
         self.gates = gates or {}
         self.reading = reading
+        self.effects = not reading
         self.values = dict(values or {})  # sites met so far, here and around, for `ctx.read`
         self.taps: dict[str, jax.Array] = {}
 
@@ -98,7 +100,9 @@ class ActivationFrame(program.Frame):
         def side(frame: program.Frame) -> dict[str, jax.Array]:
             taps = frame.side()
             return {
-                name: taps[name] if name in taps else jnp.zeros(r.shape(depth), r.inner.dtype)
+                name: _compat.vary(
+                    taps[name] if name in taps else blank(r.shape(depth), r.inner.dtype)
+                )
                 for name, r in reads.items()
             }
 
@@ -109,23 +113,20 @@ class ActivationFrame(program.Frame):
         return ActivationLoop(self, plan)
 
     def _context(self, target: Target, seen: dict[str, jax.Array]) -> Context:
+        """What an edit of `target` may ask for, given the values that it may read."""
         loops = {name: i for (name, _), i in zip(target.site.loops, self.indices, strict=True)}
         key = self.key
         if key is not None:
             key = jax.random.fold_in(key, zlib.crc32(target.site.name.encode()))
             for i in self.indices:
                 key = jax.random.fold_in(key, i)
-        return Context(target.site.name, loops, target.site.axes, key, seen)
+        apart = tuple(name for name in self.values if name not in seen)
+        return Context(target.site.name, loops, target.site.axes, key, seen, apart)
 
     def _seen(self, site: Site) -> dict[str, jax.Array]:
-        """Values that an edit of `site` may ask for: those mapped like it, or not at all."""
-        out = {}
-        for name, (other, x) in self.values.items():
-            if other.mapped == site.mapped:
-                out[name] = jnp.moveaxis(x, other.batch_dims, range(len(other.batch_dims)))
-            elif not other.mapped:
-                out[name] = jnp.broadcast_to(x, (*site.mapped, *x.shape))
-        return out
+        """Values that an edit of `site` may ask for, with its mapped axes in front."""
+        found = {n: along(x, other, site) for n, (other, x) in self.values.items()}
+        return {name: x for name, x in found.items() if x is not None}
 
     def _write(self, x: jax.Array, write: Write) -> jax.Array:
         target, site = write.target, write.target.site
@@ -136,35 +137,25 @@ class ActivationFrame(program.Frame):
             # Tags made by the edit itself become `site/<name>`.
             with jax.named_scope(f"aj.scope{{{_last_name(site.base, site.place.scopes)}}}"):
                 new = edit.apply(part, context)
-            return target.put(value, _checked(new, part, site.name))
+            return target.put(value, checked(new, part, site.name))
 
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
         part = jax.eval_shape(target.get, jax.ShapeDtypeStruct(site.shape, site.dtype))
         mapped = mapped_axes(edit, part.shape, site.mapped)
-        y = over_mapped(one, site.batch_dims, mapped)(x, edit, self._seen(site))
+        apply = over_mapped(one, site.batch_dims, mapped)
+        seen = self._seen(site) if asks(write.edit) else {}
         gate = self.gates.get(write.number)
-        if gate is not None:
-            y = jnp.where(gate, y, x)
-        for level in target.levels:
-            outside = None if level is None else level.outside()
-            if outside is not None:
-                y = jnp.where(jnp.any(outside), hole((), y.dtype), y)
-        return y
+        if gate is None:
+            y = apply(x, edit, seen)
+        elif calls(write.edit):
+            # Not run elsewhere: there its derivative may be NaN, which `where` would let through.
+            y = program.run_if(gate, lambda: apply(x, edit, seen), x)
+        else:
+            y = jnp.where(gate, apply(x, edit, seen), x)
+        return poison(y, [None if level is None else level.outside() for level in target.levels])
 
 
 def _last_name(base: str, scopes: tuple[str, ...]) -> str:
     # The tag's own name: the surrounding scopes are in the name stack already.
     prefix = "/".join(scopes)
     return base[len(prefix) + 1 :] if prefix else base
-
-
-def _checked(new: Any, old: jax.Array, site: str) -> jax.Array:
-    if new is None:
-        raise SiteError(f"the edit of site {site!r} returned None: return the edited value")
-    new = jnp.asarray(new)
-    if new.shape != old.shape or new.dtype != old.dtype:
-        raise SiteError(
-            f"the edit of site {site!r} returned {new.dtype}{list(new.shape)}, expected "
-            f"{old.dtype}{list(old.shape)}: an edit keeps shape and dtype"
-        )
-    return new

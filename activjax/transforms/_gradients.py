@@ -69,6 +69,12 @@ def act_jvp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., An
             if unknown := set(tangents) - set(zeros):
                 raise missing(min(unknown), zeros)
             full = {n: jnp.asarray(tangents.get(n, z), z.dtype) for n, z in zeros.items()}
+            for name, zero in zeros.items():
+                if full[name].shape != zero.shape:
+                    raise SiteError(
+                        f"site {name!r}: a tangent has the activation's shape {zero.shape}, got "
+                        f"{full[name].shape}"
+                    )
             return jax.jvp(lambda shifts: perturbed(shifts)[0], (zeros,), (full,))[1]
 
         return out, acts, pushforward
@@ -147,7 +153,7 @@ def _shifts(reads: dict[str, Read], shifts: dict[str, jax.Array]) -> dict[str, l
     out = {}
     for number, (name, read) in enumerate(reads.items()):
         value = Each(shifts[name]) if read.target.site.loops else shifts[name]
-        out[name] = [] if read.target.empty else [Write(number, read.target, Add(value))]
+        out[name] = [] if read.target.idle else [Write(number, read.target, Add(value))]
     return out
 
 

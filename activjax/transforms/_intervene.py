@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from activjax import program
 from activjax.transforms._call import through
@@ -28,7 +29,9 @@ def intervene(
     Args:
       f: any function that JAX can trace, with tagged values.
       edits: `{glob: edit}`, or `[(glob or selector, edit), ...]` applied in order. An edit is one
-        of `aj.edits`, or a callable `fn(x)` or `fn(x, ctx)` of one example's value.
+        of `aj.edits`, or a callable `fn(x)` or `fn(x, ctx)` of one example's value. Where `f` is
+        jitted, a callable too is traced once and then taken from jit's cache: bind what changes
+        with `jax.tree_util.Partial(fn, value)`, and define it once rather than at each call.
       key: a typed random key, for edits that use `ctx.key`.
 
     Returns:
@@ -37,12 +40,24 @@ def intervene(
     Raises:
       SiteError: a pattern names no site or one that cannot be reached; two entries of a mapping
         hit one site; an edit changes shape or dtype.
-      TypeError: `edits` is not of the form above.
+      TypeError: `edits` is not of the form above, or `key` is no typed key.
     """
     pairs, mapping = normalise_edits(edits)
+    if key is not None:
+        _check_key(key)
     if not pairs:
         return f
     return through(f, ("intervene", mapping), (pairs, key), _BODY[mapping])
+
+
+def _check_key(key: Any) -> None:
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape:
+        got = key.aval if isinstance(key, jax.Array) else type(key).__name__
+        raise TypeError(
+            f"key: expected one typed random key, jax.random.key(0), got {got}; for a key of each "
+            "example use jax.vmap over a function of the key"
+        )
 
 
 def _intervene(f: Any, spec: Any, args: Any, kwargs: Any, mapping: bool) -> Any:

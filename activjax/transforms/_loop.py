@@ -9,10 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from activjax import program
+from activjax.program import _compat
+from activjax.transforms._holes import blank, hole
+from activjax.transforms._indices import Indices, Level
 from activjax.transforms._names import SiteError
-from activjax.transforms._selectors import Indices, Level, hole
+from activjax.transforms._sites import is_site
 
 if TYPE_CHECKING:
+    from activjax.transforms._actions import Read
     from activjax.transforms._frame import ActivationFrame
 
 
@@ -28,6 +32,7 @@ class ActivationLoop(program.Loop):
         self.writes = {w.number: w.target.levels[depth] for a in actions for w in a.writes}
         reads = {r.name: r for a in actions for r in a.reads}
         self.reads = reads
+        self.paths = {r.name: path for path, a in plan.items() for r in a.reads}
         self.picked: dict[str, Level] = {}
         self.carry: dict[str, jax.Array] = {}
         for name, read in reads.items():
@@ -35,7 +40,9 @@ class ActivationLoop(program.Loop):
             if level is not None:
                 self.picked[name] = level
                 shape = (*level.axis, *read.shape(depth + 1))
-                self.carry[name] = hole(shape, read.inner.dtype)
+                # Every slot of a counted loop is written, so its buffer holds no NaN meanwhile.
+                start = blank if isinstance(level, Indices) and level.length is not None else hole
+                self.carry[name] = _compat.vary(start(shape, read.inner.dtype))
         self.xs = {
             number: parent.feeds[number]
             for number, level in self.writes.items()
@@ -84,20 +91,19 @@ class ActivationLoop(program.Loop):
         steps = [length - i if reverse else i + 1 for values in known for i in values]
         return max(steps, default=0)
 
-    def select(self, running: jax.Array, new: Any, old: Any) -> Any:
+    def select(
+        self, running: jax.Array, new: Any, old: Any, carried: program.Carried
+    ) -> dict[str, jax.Array]:
         """In a mapped `while`, lanes that have finished keep what was read in them."""
-        out = {}
+        out, depends = {}, carried(is_site)
         for name, value in new.items():
             read = self.reads[name]
-            mapped = () if read.is_mask else read.target.site.mapped
-            if mapped:
-                shape = [1] * value.ndim
-                first = value.ndim - len(read.inner.shape)
-                for axis, n in zip(_lanes(running.shape, mapped, name), running.shape, strict=True):
-                    shape[first + axis] = n
-                mask = running.reshape(shape)
-            else:
-                mask = jnp.any(running)
+            lanes = () if read.is_mask else _lanes(running.shape, read, depends[self.paths[name]])
+            shape = [1] * value.ndim
+            first = value.ndim - len(read.inner.shape)
+            for axis, n in zip(lanes, running.shape, strict=False):
+                shape[first + axis] = n
+            mask = running.reshape(shape) if lanes else jnp.any(running)
             out[name] = jnp.where(mask, value, old[name])
         return out
 
@@ -110,21 +116,33 @@ class ActivationLoop(program.Loop):
                 # A repeated index was written to its first slot only.
                 chosen = level.array()
                 value = value[jnp.argmax(chosen[:, None] == chosen[None, :], axis=1)]
+            bad = level.outside()
+            if bad is not None:
+                bad = bad.reshape(bad.shape + (1,) * (value.ndim - bad.ndim))
+                value = jnp.where(bad, hole((), value.dtype), value)
             out[name] = value
         self.parent.absorb(out)
 
 
-def _lanes(lanes: tuple[int, ...], mapped: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Which of a site's mapped axes are the lanes of the mapped loop around it."""
+def _lanes(lanes: tuple[int, ...], read: Read, carried: bool) -> tuple[int, ...]:
+    """Which of a site's mapped axes are the lanes of the mapped `while` around it; () for none.
+
+    A value that depends on the loop's carry is mapped over its lanes. One that does not may still
+    be mapped by something of their size, and the two cannot be told apart.
+    """
+    site = read.target.site
     fits = [
         axes
-        for axes in itertools.combinations(range(len(mapped)), len(lanes))
-        if tuple(mapped[a] for a in axes) == lanes
+        for axes in itertools.combinations(range(len(site.mapped)), len(lanes))
+        if tuple(site.mapped[a] for a in axes) == lanes
     ]
-    if len(fits) != 1:
-        raise SiteError(
-            f"site {name!r} has mapped axes of sizes {mapped} in a while loop mapped over {lanes}: "
-            "which of them is the loop's cannot be told; map over different sizes, or capture "
-            "inside the vmap"
-        )
-    return fits[0]
+    if carried and len(fits) == 1:
+        return fits[0]
+    if not carried and not set(lanes) & set(site.mapped) and site.kind == "tag":
+        return ()
+    raise SiteError(
+        f"site {read.name!r} has mapped axes of sizes {site.mapped} in a while loop mapped over "
+        f"{lanes}: which of them is the loop's cannot be told; capture inside the vmap"
+        + ("" if site.kind == "tag" else ", or name the value with aj.tag")
+        + (", or map over different sizes" if site.mapped else "")
+    )

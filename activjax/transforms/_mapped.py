@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from activjax.transforms._actions import Read
-from activjax.transforms._selectors import Target
-from activjax.transforms.edits import Edit
+from activjax.transforms._edit import Edit
+from activjax.transforms._sites import Site
+from activjax.transforms._targets import Target
 
 
 def over_mapped(
@@ -27,6 +28,21 @@ def over_mapped(
         return jnp.moveaxis(fn(x, edit, seen), range(n), batch_dims)
 
     return run
+
+
+def along(x: jax.Array, other: Site, site: Site) -> jax.Array | None:
+    """A value of another site with the mapped axes of `site` in front; None if they cannot be told.
+
+    Axes that `jax.vmap` named alike are the same; nothing tells two unnamed ones apart.
+    """
+    names = site.batch_names
+    own = [names.index(n) if n is not None and n in names else None for n in other.batch_names]
+    known = [i for i in own if i is not None]
+    if len(known) < len(own) or any(names.count(names[i]) > 1 for i in known):
+        return None
+    x = jnp.moveaxis(x, [other.batch_dims[own.index(i)] for i in sorted(known)], range(len(own)))
+    x = jnp.expand_dims(x, [i for i in range(len(names)) if i not in known])
+    return jnp.broadcast_to(x, (*site.mapped, *other.shape))
 
 
 def mapped_axes(edit: Any, shape: tuple[int, ...], mapped: tuple[int, ...]) -> Any:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from activjax import program
 from activjax.transforms._actions import Actions, Read, Write, feeds
+from activjax.transforms._edit import Edit, as_edit, asks
 from activjax.transforms._frame import ActivationFrame
 from activjax.transforms._mapped import read_one
 from activjax.transforms._names import SiteError
-from activjax.transforms._selectors import Selector, as_selectors, resolve
+from activjax.transforms._selectors import Selector, as_selectors
 from activjax.transforms._sites import Site, SiteTable
-from activjax.transforms.edits import Edit, as_edit, asks
+from activjax.transforms._targets import resolve
 
 Edits = Sequence[tuple[Selector, Edit]]
 
@@ -51,6 +54,13 @@ def normalise_edits(
     return tuple(out), mapping
 
 
+def _wide_enough(sites: Sequence[Site]) -> contextlib.AbstractContextManager[Any]:
+    """64 bits on, where a function turns them on for itself and its sites are made of them."""
+    kinds = {np.dtype(s.dtype).name for s in sites if isinstance(s.dtype, np.dtype)}
+    wide = kinds & {"int64", "uint64", "float64", "complex128"}
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
 def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Read]:
     """What to read, by site, in execution order.
 
@@ -66,7 +76,8 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                     "the result, or capture twice"
                 )
             target = resolve(selector, site, reading=True)
-            one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
+            with _wide_enough([site]):
+                one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
             inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
             found[site.name] = Read(site.name, target, inner)
     reads: dict[str, Read] = {}
@@ -100,7 +111,7 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
             patterns[site.name] = selector.site
             for value in feeds(edit):
                 _check_each(value, target.loop_axes(), site)
-            if not target.empty:
+            if not target.idle:
                 out.setdefault(site.name, []).append(Write(number, target, edit))
             number += 1
     return out
@@ -155,7 +166,12 @@ def run(
         for w in ws
         if (found := feeds(w.edit))
     }
+    targets = [a.target for a in (*reads.values(), *(w for ws in writes.values() for w in ws))]
+    for target in targets:
+        target.refuse_outside()
     frame = ActivationFrame(values, key)
-    flat = program.interpret(traced.closed, traced.arguments.arrays, plan, frame, outputs=outputs)
+    arrays = traced.arguments.arrays
+    with _wide_enough([t.site for t in targets]):
+        flat = program.interpret(traced.closed, arrays, plan, frame, outputs=outputs)
     out = traced.unflatten(flat) if outputs else None
     return out, {name: frame.taps[name] for name in reads}

@@ -32,6 +32,8 @@ class Site:
       blocked: why it can be neither read nor edited, or None.
       place: where it stands in the program.
       batch_dims: positions of the mapped axes in the value.
+      batch_names: `axis_name`s of the mapped axes, None for those without.
+      kind: "tag", or "checkpoint_name".
     """
 
     name: str
@@ -45,6 +47,8 @@ class Site:
     blocked: str | None
     place: program.Place
     batch_dims: tuple[int, ...]
+    batch_names: tuple[Any, ...]
+    kind: str
 
     @property
     def captured_shape(self) -> tuple[int, ...]:
@@ -149,7 +153,7 @@ def _bytes(n: int) -> str:
     return f"{size:.1f} TiB"
 
 
-def _is_site(eqn: Any) -> bool:
+def is_site(eqn: Any) -> bool:
     return eqn.primitive is tag_p or _compat.checkpoint_name(eqn) is not None
 
 
@@ -169,7 +173,7 @@ def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | N
 
 def discover(traced: program.Program) -> SiteTable:
     """The sites of a traced program."""
-    found = list(program.walk(traced.closed, _is_site))
+    found = list(program.walk(traced.closed, is_site))
     bases = [_base(eqn, place) for eqn, place in found]
     counts, seen = Counter(bases), Counter()
     sites = []
@@ -191,6 +195,8 @@ def discover(traced: program.Program) -> SiteTable:
                 blocked=place.blocked,
                 place=place,
                 batch_dims=dims,
+                batch_names=eqn.params.get("batch_names", ()),
+                kind="tag" if eqn.primitive is tag_p else "checkpoint_name",
             )
         )
     return SiteTable(sites)

@@ -28,14 +28,19 @@ ad.primitive_jvps[tag_p] = lambda p, t, **params: (tag_p.bind(*p, **params), t[0
 ad.primitive_transposes[tag_p] = lambda ct, x, **_: [ct]
 
 
-def _batch(args: Any, dims: Any, *, batch_dims: tuple[int, ...], **params: Any) -> Any:
-    # Remember where the mapped axes are, outermost first, and move nothing.
+def _batch(
+    axis: Any, args: Any, dims: Any, *, batch_dims: Any, batch_names: Any, **rest: Any
+) -> Any:
+    # Remember where the mapped axes are and what they are called, outermost first; move nothing.
     (x,), (d,) = args, dims
+    if d is None:
+        return tag_p.bind(x, batch_dims=batch_dims, batch_names=batch_names, **rest), None
     moved = (d, *(b + (b >= d) for b in batch_dims))
-    return tag_p.bind(x, batch_dims=moved, **params), d
+    name = None if type(axis.name) is object else axis.name  # an object stands for "no name"
+    return tag_p.bind(x, batch_dims=moved, batch_names=(name, *batch_names), **rest), d
 
 
-batching.primitive_batchers[tag_p] = _batch
+batching.fancy_primitive_batchers[tag_p] = _batch
 
 _ALLOWED = re.compile(r"[^\s*?#\[\]{}()/]+(/[^\s*?#\[\]{}()/]+)*")
 
@@ -63,6 +68,7 @@ def tag(x: T, name: str, *, axes: str | Sequence[str] | None = None) -> T:
 
     Raises:
       ValueError: the name is not a path, or the number of axes differs from the value's.
+      TypeError: a leaf is no array.
     """
     check_name(name, "tag")
     if isinstance(axes, str):
@@ -72,14 +78,19 @@ def tag(x: T, name: str, *, axes: str | Sequence[str] | None = None) -> T:
     for path, leaf in leaves:
         key = jax.tree_util.keystr(path, simple=True, separator="/")
         full = f"{name}/{key}" if key else name
-        value = jax.numpy.asarray(leaf)
+        try:
+            value = jax.numpy.asarray(leaf)
+        except (TypeError, ValueError) as e:
+            raise TypeError(
+                f"tag {full!r}: expected an array or a pytree of arrays, got {leaf!r}"
+            ) from e
         if axes is not None and len(axes) != value.ndim:
             raise ValueError(
                 f"tag {full!r}: {len(axes)} axes named ({' '.join(axes)}) but the value has shape "
                 f"{value.shape}; name every axis of one example"
             )
         names = None if axes is None else tuple(axes)
-        out.append(tag_p.bind(value, name=full, axes=names, batch_dims=()))
+        out.append(tag_p.bind(value, name=full, axes=names, batch_dims=(), batch_names=()))
     return jax.tree_util.tree_unflatten(treedef, out)
 
 

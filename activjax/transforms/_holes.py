@@ -1,0 +1,42 @@
+"""What stands where nothing was read, or where a traced index is out of range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+
+
+def fill_value(dtype: Any) -> Any:
+    """NaN, or 0 for types that have none."""
+    return np.nan if jnp.issubdtype(dtype, jnp.inexact) else 0
+
+
+def hole(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """An array of holes: NaN, or 0 for types that have none."""
+    if not shape and isinstance(dtype, np.dtype):
+        # A constant: with jax_debug_nans, computing a NaN would be an error.
+        return jax.device_put(np.asarray(fill_value(dtype), dtype))
+    return jnp.full(shape, fill_value(dtype), dtype)
+
+
+def blank(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """An array of zeros, to be written before it is read."""
+    return jnp.zeros(shape, dtype)
+
+
+def poison(x: jax.Array, outside: Sequence[jax.Array | None]) -> jax.Array:
+    """A value, made a hole if any index is out of range; None for those that cannot be."""
+    for bad in outside:
+        if bad is not None:
+            x = jnp.where(jnp.any(bad), hole((), x.dtype), x)
+    return x
+
+
+def refuse(bad: jax.Array, where: str) -> None:
+    """Under `checkify`, an error where an index is out of range; nothing otherwise."""
+    checkify.debug_check(~jnp.any(bad), f"{where}: a traced index is out of range")

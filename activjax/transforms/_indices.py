@@ -1,0 +1,122 @@
+"""Indices along one axis or loop, checked and resolved; they may be traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from activjax.transforms._names import SiteError
+
+Index = Any  # int, list or tuple of ints, slice, NumPy array, or a JAX array (traced or not)
+
+
+@dataclass(frozen=True, eq=False)
+class Indices:
+    """Chosen indices along one axis of a known length, negative ones resolved.
+
+    Attributes:
+      values: a tuple of ints, or a traced int32 array of shape [] or [k].
+      scalar: whether the axis disappears.
+      length: the axis's length; None: that of a `while`, not known.
+    """
+
+    values: tuple[int, ...] | jax.Array
+    scalar: bool
+    length: int | None
+
+    @property
+    def traced(self) -> bool:
+        """Whether the indices are arrays rather than Python integers."""
+        return not isinstance(self.values, tuple)
+
+    @property
+    def axis(self) -> tuple[int, ...]:
+        """The axis that these indices leave: () or (k,)."""
+        if self.scalar:
+            return ()
+        return (len(self.values) if isinstance(self.values, tuple) else self.values.shape[0],)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is chosen, for certain."""
+        return self.axis == (0,)
+
+    def array(self) -> jax.Array:
+        """The indices as int32, shape `axis`."""
+        flat = jnp.asarray(self.values, jnp.int32)
+        return flat.reshape(self.axis)
+
+    def outside(self) -> jax.Array | None:
+        """Whether each index is out of range, or None where that was checked already."""
+        if not self.traced:
+            return None
+        values = self.array()
+        return (values < 0) if self.length is None else (values < 0) | (values >= self.length)
+
+    def hit(self, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether iteration `i` is chosen, and its place among the chosen ones."""
+        equal = jnp.atleast_1d(self.array()) == i
+        return jnp.any(equal), jnp.argmax(equal)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The iterations of a `while`: the last one's value, or a buffer of the first `limit`."""
+
+    limit: int | None
+    empty = False
+    traced = False
+
+    @property
+    def scalar(self) -> bool:
+        """Whether no axis is left."""
+        return self.limit is None
+
+    @property
+    def axis(self) -> tuple[int, ...]:
+        """The axis left: () or (limit,)."""
+        return () if self.limit is None else (self.limit,)
+
+    def hit(self, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Whether iteration `i` is kept, and where in the buffer."""
+        return jnp.asarray(True) if self.limit is None else i < self.limit, i
+
+    def outside(self) -> None:
+        """Nothing can be out of range."""
+
+
+Level = Indices | Steps
+
+
+def indices(index: Index, length: int | None, where: str) -> Indices:
+    """Check and resolve an index along an axis of a known length.
+
+    Raises:
+      SiteError: a concrete index is out of range, repeated, or no index at all.
+    """
+    if isinstance(index, jax.Array):
+        if index.ndim > 1 or not jnp.issubdtype(index.dtype, jnp.integer):
+            raise SiteError(f"{where}: expected integers of shape [] or [k], got {index.aval}")
+        index = index.astype(jnp.int32)
+        if length is None:
+            return Indices(index, index.ndim == 0, None)
+        values = jnp.where((index < 0) & (index >= -length), index + length, index)
+        return Indices(values, index.ndim == 0, length)
+    if isinstance(index, slice) and length is not None:
+        return Indices(tuple(range(length)[index]), False, length)
+    scalar = isinstance(index, int)
+    items = [index] if scalar else list(index) if isinstance(index, (list, tuple)) else None
+    if items is None or not all(type(i) is int for i in items):
+        raise SiteError(f"{where}: expected an int, a list of ints or an array, got {index!r}")
+    for i in items:
+        if length is None and i < 0:
+            raise SiteError(f"{where}: index {i}, but the length is not known: count from 0")
+        if length is not None and not -length <= i < length:
+            raise SiteError(f"{where}: index {i} is out of range for length {length}")
+    values = tuple(i if length is None else i % length for i in items)
+    if len(set(values)) < len(values):
+        raise SiteError(f"{where}: an index is repeated in {index!r}")
+    return Indices(values, scalar, length)

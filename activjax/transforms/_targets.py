@@ -1,0 +1,144 @@
+"""A selector resolved at one site: which iterations, which positions, and what is done there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from activjax import program
+from activjax.transforms._holes import fill_value, poison, refuse
+from activjax.transforms._indices import Indices, Level, Steps, indices
+from activjax.transforms._names import SiteError
+from activjax.transforms._selectors import Selector
+from activjax.transforms._sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A selector resolved at one site.
+
+    Attributes:
+      site: the site.
+      levels: for each surrounding loop, outermost first, the chosen iterations, or None for all:
+        a read of all is stacked (`Steps` in a `while`), an edit of all is made in each.
+      positions: (axis of one example's value, chosen positions), in order of axes.
+      reduce: the selector's reduction.
+    """
+
+    site: Site
+    levels: tuple[Level | None, ...]
+    positions: tuple[tuple[int, Indices], ...]
+    reduce: Callable[[jax.Array], jax.Array] | None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no entry of any iteration is chosen."""
+        chosen = [*self.levels, *(chosen for _, chosen in self.positions)]
+        return any(c is not None and c.empty for c in chosen)
+
+    def refuse_outside(self) -> None:
+        """Under `checkify`, an error for each traced index that is out of range."""
+        for (name, _), level in zip(self.site.loops, self.levels, strict=True):
+            if level is not None and (bad := level.outside()) is not None:
+                refuse(bad, f"site {self.site.name!r}, loop {name!r}")
+        for axis, chosen in self.positions:
+            if (bad := chosen.outside()) is not None:
+                name = (self.site.axes or ())[axis]
+                refuse(bad, f"site {self.site.name!r}, axis {name!r}")
+
+    def loop_axes(self, depth: int = 0) -> tuple[int, ...]:
+        """The axes that loops from `depth` inwards leave."""
+        out: tuple[int, ...] = ()
+        for level, (_, length) in zip(self.levels[depth:], self.site.loops[depth:], strict=True):
+            if level is not None:
+                out += level.axis
+            elif length is not None:
+                out += (length,)
+        return out
+
+    def get(self, x: jax.Array) -> jax.Array:
+        """The chosen positions of one example's value; NaN (integers: 0) where out of range."""
+        for axis, chosen in reversed(self.positions):
+            if chosen.traced:
+                x = jnp.take(x, chosen.array(), axis, mode="fill", fill_value=fill_value(x.dtype))
+            else:
+                x = jnp.take(x, chosen.array(), axis, mode="clip")
+        return x
+
+    def put(self, x: jax.Array, value: jax.Array) -> jax.Array:
+        """One example's value with the chosen positions replaced."""
+        if not self.positions:
+            return value
+        if len(self.positions) > 1:
+            return self._put_by_mask(x, value)
+        axis, chosen = next(iter(self.positions))
+        where = (*(slice(None),) * axis, chosen.array())
+        out = x.at[where].set(value, mode="drop")
+        return poison(out, [chosen.outside()])
+
+    def _put_by_mask(self, x: jax.Array, value: jax.Array) -> jax.Array:
+        # Several axes: spread the value back over each axis in turn, and select by position.
+        mask = jnp.ones((), bool)
+        full = value
+        for axis, chosen in self.positions:
+            at = jnp.arange(x.shape[axis], dtype=jnp.int32)
+            equal = jnp.atleast_1d(chosen.array())[:, None] == at[None, :]
+            if chosen.scalar:
+                full = jnp.expand_dims(full, axis)
+            full = jnp.take(full, jnp.argmax(equal, axis=0), axis=axis, mode="clip")
+            shape = [1] * x.ndim
+            shape[axis] = x.shape[axis]
+            mask = mask & jnp.any(equal, axis=0).reshape(shape)
+        out = jnp.where(mask, full, x)
+        return poison(out, [c.outside() for _, c in self.positions])
+
+
+def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
+    """Check a selector against a site that its glob names, for a read or for an edit.
+
+    Raises:
+      SiteError: a loop, an axis or an index that the site does not have.
+    """
+    loops = dict(selector.loops)
+    names = [name for name, _ in site.loops if name != program.SHARDS]
+    if selector.layers is not None:
+        if not names:
+            raise SiteError(
+                f"site {site.name!r} is in no loop, so `layers=` cannot choose an iteration"
+            )
+        if names[-1] in loops:
+            raise SiteError(f"site {site.name!r}: loop {names[-1]!r} is chosen twice")
+        loops[names[-1]] = selector.layers
+    for name in loops:
+        if names.count(name) > 1:
+            raise SiteError(f"site {site.name!r}: several loops around it are called {name!r}")
+        if name not in names:
+            raise SiteError(f"site {site.name!r} has no loop {name!r}; its loops: {names}")
+    if selector.max_steps is not None:
+        if not reading or all(length is not None for _, length in site.loops):
+            raise SiteError(
+                f"site {site.name!r}: `max_steps` is for reading a site inside a while loop"
+            )
+        if type(selector.max_steps) is not int or selector.max_steps < 1:
+            raise SiteError(f"site {site.name!r}: max_steps={selector.max_steps!r}, expected >= 1")
+
+    def level(name: str, length: int | None) -> Level | None:
+        if name in loops:
+            return indices(loops[name], length, f"site {site.name!r}, loop {name!r}")
+        return Steps(selector.max_steps) if length is None and reading else None
+
+    levels = tuple(level(name, length) for name, length in site.loops)
+    positions = []
+    for name, index in selector.at.items():
+        if name not in (site.axes or ()):
+            raise SiteError(
+                f"site {site.name!r} has no axis {name!r}; its axes: {site.axes}"
+                + ("" if site.axes else " (name them: aj.tag(x, name, axes=...))")
+            )
+        axis = (site.axes or ()).index(name)
+        where = f"site {site.name!r}, axis {name!r}"
+        positions.append((axis, indices(index, site.shape[axis], where)))
+    return Target(site, levels, tuple(sorted(positions, key=lambda p: p[0])), selector.reduce)
