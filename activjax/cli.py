@@ -149,6 +149,8 @@ def _ls(args: argparse.Namespace) -> int:
     from activjax.runs.show import runs_table
 
     root = store.root(args.dir)
+    if root.exists() and not root.is_dir():
+        raise store.StorageError(f"{root}: expected the folder that holds all runs, got a file")
     runs = store.all_runs(root)
     if not runs:
         print(f"no runs in {root}{'' if root.is_dir() else ' (no such folder)'}")

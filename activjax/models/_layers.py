@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -34,6 +35,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
 def check_sizes(what: str, sizes: Sequence[Any], at_least: int) -> tuple[int, ...]:
     """Sizes as a tuple of positive ints, at least so many."""
     sizes = tuple(sizes)
-    if len(sizes) < at_least or not all(isinstance(n, int) and n > 0 for n in sizes):
+    whole = [isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes]
+    if len(sizes) < at_least or not all(whole) or min(sizes) < 1:
         raise ValueError(f"{what}: expected at least {at_least} positive integers, got {sizes}")
-    return sizes
+    return tuple(int(n) for n in sizes)

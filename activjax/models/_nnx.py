@@ -28,14 +28,25 @@ def _nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
     return out
 
 
-def _leaf(tree: Mapping[str, Any], path: tuple[str, ...], what: str) -> Any:
+def _leaf(tree: Mapping[str, Any], path: tuple[str, ...], like: Any, what: str) -> Any:
     node: Any = tree
     for name in path:
         if not isinstance(node, Mapping) or name not in node:
             have = sorted(node) if isinstance(node, Mapping) else "an array"
             raise ValueError(f"{what}: nothing at {'/'.join(path)!r}; found {have}")
         node = node[name]
+    if jnp.shape(node) != jnp.shape(like):
+        raise ValueError(
+            f"{what}: {'/'.join(path)!r} has shape {jnp.shape(node)}, expected {jnp.shape(like)}"
+        )
     return node
+
+
+def _check_unused(tree: Mapping[str, Any], known: set[tuple[str, ...]], what: str) -> None:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    paths = ((tuple(str(getattr(k, "key", k)) for k in path)) for path, _ in flat)
+    if unused := sorted("/".join(path) for path in paths if path not in known):
+        raise ValueError(f"{what}: the model has nothing at {', '.join(map(repr, unused))}")
 
 
 def _values(state: nnx.State) -> dict[tuple[str, ...], Any]:
@@ -56,7 +67,11 @@ def from_nnx(build: Callable[..., Any]) -> Model:
     """See `Model.from_nnx`."""
     abstract = nnx.eval_shape(lambda: build(nnx.Rngs(_SEED)))
     graph, params_of, streams_of, state_of = nnx.split(abstract, nnx.Param, nnx.RngState, ...)
-    has_state = bool(nnx.to_flat_state(state_of))
+    known = {
+        "params": {_names(path) for path, _ in nnx.to_flat_state(params_of)},
+        "state": {_names(path) for path, _ in nnx.to_flat_state(state_of)},
+    }
+    has_state = bool(known["state"])
     has_streams = bool(nnx.to_flat_state(streams_of))
 
     def init(key: jax.Array) -> dict[str, Any]:
@@ -88,11 +103,13 @@ def from_nnx(build: Callable[..., Any]) -> Model:
             )
         if train and has_streams and key is None:
             raise ValueError("this model draws random numbers in training: pass key=")
+        for what, tree in (("params", params), ("state", state or {})):
+            _check_unused(tree, known[what], what)
         module = nnx.merge(
             graph,
-            _fill(params_of, lambda path, _: _leaf(params, path, "params")),
+            _fill(params_of, lambda path, v: _leaf(params, path, v, "params")),
             _fill(streams_of, stream(key)),
-            _fill(state_of, lambda path, _: _leaf(state or {}, path, "state")),
+            _fill(state_of, lambda path, v: _leaf(state or {}, path, v, "state")),
         )
         module.train() if train else module.eval()
         out = module(inputs, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -72,6 +73,12 @@ class Codes:
         raise KeyError(f"no site {name!r}; these codes have {[site for site, _ in self.units]}")
 
 
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    # Digits compare by value and stand before letters.
+    parts = re.split(r"(\d+)", name)
+    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
+
+
 def codes(acts: Array | np.ndarray | Mapping[str, Array | np.ndarray]) -> Codes:
     """Packs the signs of pre-activations: a bit is 1 where the pre-activation is above zero.
 
@@ -84,8 +91,9 @@ def codes(acts: Array | np.ndarray | Mapping[str, Array | np.ndarray]) -> Codes:
     Args:
         acts: pre-activations `[n, ...]`, examples first, as one array (its site is called `""`)
             or as the dict that `aj.capture` returns. Trailing axes are flattened in C order and
-            sites are laid end to end in the dict's order. Values stacked over a scanned loop have
-            the loop axis first; move the examples to the front, or map over the loop:
+            sites are laid end to end by name, numbers by value (`layers/2` before `layers/10`),
+            whatever the order of the dict, which `jax.jit` changes. Values stacked over a scanned
+            loop have the loop axis first; move the examples to the front, or map over the loop:
             `jax.vmap(codes)`.
 
     Returns:
@@ -96,7 +104,8 @@ def codes(acts: Array | np.ndarray | Mapping[str, Array | np.ndarray]) -> Codes:
             of examples, or no units at all.
         TypeError: a dtype without signs (complex).
     """
-    sites = dict(acts) if isinstance(acts, Mapping) else {"": acts}
+    by_name = dict(acts) if isinstance(acts, Mapping) else {"": acts}
+    sites = {name: by_name[name] for name in sorted(by_name, key=_natural)}
     if not sites:
         raise ValueError("codes: no activations; expected an array [n, ...] or a non-empty dict")
     active = {}

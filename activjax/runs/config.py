@@ -17,6 +17,7 @@ from activjax.runs.errors import ConfigError
 SETTINGS = ("experiment", "name", "seeds", "checkpoint_seconds")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*$")
 _MAX_SEED = 2**32
+_MOST_SEEDS = 100_000  # cells of one run: more is a slip of the finger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +154,8 @@ class _Reader:
         return ""
 
     def seeds(self, seeds: Any) -> tuple[int, ...]:
-        wanted = "a number of seeds >= 1 or a list of distinct integers >= 0"
-        if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds >= 1:
+        wanted = f"a number of seeds from 1 to {_MOST_SEEDS} or a list of distinct integers >= 0"
+        if isinstance(seeds, int) and not isinstance(seeds, bool) and 1 <= seeds <= _MOST_SEEDS:
             return tuple(range(seeds))
         if isinstance(seeds, (list, tuple)) and seeds:
             for i, seed in enumerate(seeds):
@@ -222,6 +223,11 @@ def _override(data: dict[str, Any], text: str, given: dict[tuple, str]) -> None:
             raise ConfigError(f"override `{text}`: {dotted(path)} has no keys inside it")
         path.append(index)
         if last:
+            if tuple(path) in given:
+                raise ConfigError(
+                    f"override `{text}`: {dotted(path)} is given twice, first as "
+                    f"`{given[tuple(path)]}`"
+                )
             here[index] = _yaml.read_text(value, f"override `{text}`")[0]
             given[tuple(path)] = text
         else:

@@ -221,6 +221,11 @@ _beside: list[str] = []
 
 
 def _import_dotted(name: str, folder: Path) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"experiment: expected a dotted module such as `my_package.experiment` or a path that "
+            f"ends in .py, got '{name}'"
+        )
     _search_beside(None)
     try:
         spec = importlib.util.find_spec(name)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from activjax import program
+from activjax.transforms._ordered import thaw
 
 _LIMIT = 128  # compiled variants kept for one function
 _compiled: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
@@ -27,12 +28,12 @@ def through(
       f: the function being transformed.
       kind: a hashable that tells this transform and its static options from others.
       spec: selectors and edits, a pytree: its arrays are traced, the rest is static.
-      body: the transform itself.
+      body: the transform itself; dicts that it freezes keep their order.
     """
     if not isinstance(f, jax.stages.Wrapped):
 
         def direct(*args: Any, **kwargs: Any) -> Any:
-            return body(f, spec, args, kwargs)
+            return thaw(body(f, spec, args, kwargs))
 
         return direct
 
@@ -45,13 +46,13 @@ def through(
             variants = _compiled.setdefault(f, {})
             run = variants.get(key)
         except TypeError:  # a static argument cannot be hashed: nothing to look up
-            return body(f, spec, args, kwargs)
+            return thaw(body(f, spec, args, kwargs))
         if run is None:
             run = jax.jit(_runner(weakref.ref(f), split, body))
             variants[key] = run
             if len(variants) > _LIMIT:
                 del variants[next(iter(variants))]
-        return run(split.arrays)
+        return thaw(run(split.arrays))
 
     return compiled
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from activjax import program
 from activjax.transforms._call import through
+from activjax.transforms._ordered import freeze
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors
 from activjax.transforms._sites import discover
@@ -28,7 +29,8 @@ def capture(
 
     Returns:
       A function of `f`'s arguments that returns `(out, acts)`, or `acts` alone. `acts` maps site
-      names to arrays, in execution order; their axes are loops, then axes mapped inside `f`, then
+      names to arrays, in execution order (a `jax.jit` around the result sorts them, as it does with
+      every dict); their axes are loops, then axes mapped inside `f`, then
       the value's own. A plain `f` is traced on every eager call; wrap the result in `jax.jit`, or
       capture a jitted `f`, to compile once.
 
@@ -41,7 +43,8 @@ def capture(
 def _capture_out(f: Any, selectors: Any, args: Any, kwargs: Any, outputs: bool = True) -> Any:
     traced = program.trace(f, *args, **kwargs)
     table = discover(traced)
-    return run(traced, table, plan_reads(table, selectors), {}, outputs=outputs)
+    out, acts = run(traced, table, plan_reads(table, selectors), {}, outputs=outputs)
+    return out, freeze(acts)
 
 
 def _capture(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from activjax import program
 from activjax.transforms._actions import Read, Write
 from activjax.transforms._call import through
 from activjax.transforms._names import SiteError, missing
+from activjax.transforms._ordered import freeze
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors
 from activjax.transforms._sites import discover
@@ -140,12 +142,13 @@ def _check_differentiable(read: Read, backwards: bool) -> None:
 def _act_vjp(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
     perturbed = _Perturbed(f, selectors, args, kwargs, backwards=True)
     out, vjp, acts = jax.vjp(perturbed, perturbed.zeros(), has_aux=True)
-    return out, acts, jax.tree_util.Partial(_pull, vjp)
+    pull = functools.partial(_pull, tuple(perturbed.values))
+    return out, {n: acts[n] for n in perturbed.reads}, jax.tree_util.Partial(pull, vjp)
 
 
-def _pull(vjp: Callable[..., Any], cotangent: Any) -> Any:
+def _pull(names: tuple[str, ...], vjp: Callable[..., Any], cotangent: Any) -> dict[str, Any]:
     (grads,) = vjp(cotangent)
-    return grads
+    return {n: grads[n] for n in names}  # in execution order; JAX sorts the keys of dicts
 
 
 def _shifts(reads: dict[str, Read], shifts: dict[str, jax.Array]) -> dict[str, list[Write]]:
@@ -162,4 +165,4 @@ def _act_grads(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
     shape = getattr(out, "shape", None)
     if shape != ():
         raise TypeError(f"act_grads needs a function that returns a scalar, got shape {shape}")
-    return out, acts, pullback(jnp.ones_like(out))
+    return out, freeze(acts), freeze(pullback(jnp.ones_like(out)))

@@ -29,6 +29,23 @@ from activjax.transforms._edit import (
 from activjax.transforms._names import SiteError
 from activjax.transforms._projection import project
 
+__all__ = [
+    "Context",
+    "Each",
+    "Edit",
+    "Value",
+    "add",
+    "chain",
+    "clamp",
+    "each",
+    "patch_subspace",
+    "project_out",
+    "renorm",
+    "replace",
+    "scale",
+    "top_k",
+]
+
 #: A number or an array, traced or not; or `each(...)` of one. None where a bound is left out.
 Value: TypeAlias = Any
 
@@ -150,7 +167,7 @@ class TopK(Edit):
         score = jnp.abs(x) if self.by == "magnitude" else x
         order = jnp.argsort(score, axis=-1, descending=True, stable=True)
         rank = jnp.argsort(order, axis=-1)
-        return jnp.where(rank < jnp.asarray(self.k), x, jnp.zeros_like(x))
+        return jnp.where(rank < jnp.asarray(self.k, rank.dtype), x, jnp.zeros_like(x))
 
 
 @edit

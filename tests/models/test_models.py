@@ -1,6 +1,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -132,3 +133,21 @@ def test_bad_shapes_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             build()
+
+
+def test_sizes_are_whole_numbers_of_any_integer_type():
+    model = models.mlp(np.array([3, 4, 2]))
+    assert model.apply(model.init(jax.random.key(0)), jnp.ones((1, 3))).shape == (1, 2)
+    for sizes in ([3, True, 2], [3, 4.0, 2], [3, 0, 2], [3]):
+        with pytest.raises(ValueError, match="positive integers"):
+            models.mlp(sizes)
+
+
+def test_parameters_must_be_those_of_the_model():
+    model = models.mlp([3, 4, 2])
+    params = model.init(jax.random.key(0))
+    wrong = {**params, "head": {**params["head"], "bias": jnp.ones(1)}}
+    with pytest.raises(ValueError, match=r"'head/bias' has shape \(1,\), expected \(2,\)"):
+        model.apply(wrong, jnp.ones((1, 3)))
+    with pytest.raises(ValueError, match="params: the model has nothing at 'heads/bias'"):
+        model.apply({**params, "heads": {"bias": 1.0}}, jnp.ones((1, 3)))

@@ -117,6 +117,12 @@ def test_ls_of_nothing(tmp_path, capsys):
     )
 
 
+def test_ls_of_a_file(tiny, capsys):
+    code, _, err = call(capsys, "ls", tiny / "regression.yaml")
+    assert code != 0
+    assert "expected the folder that holds all runs, got a file" in err
+
+
 def test_sites(tiny, capsys):
     code, out, err = call(capsys, "sites", tiny / "regression.yaml")
     assert code == 0, err

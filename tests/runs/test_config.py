@@ -166,8 +166,13 @@ MALFORMED = {
     ),
     "no seeds": (
         "seeds: 0",
-        "c.yaml:3: seeds: expected a number of seeds >= 1 or a list of distinct integers >= 0, "
-        "got 0",
+        "c.yaml:3: seeds: expected a number of seeds from 1 to 100000 or a list of distinct "
+        "integers >= 0, got 0",
+    ),
+    "too many seeds": (
+        "seeds: 1000000000000",
+        "c.yaml:3: seeds: expected a number of seeds from 1 to 100000 or a list of distinct "
+        "integers >= 0, got 1000000000000",
     ),
     "seed twice": ("seeds: [1, 1]", "c.yaml:3: seeds[1]: seed 1 is given twice"),
     "negative seed": ("seeds: [-1]", "c.yaml:3: seeds[0]: expected 0 <= seed < 2**32, got -1"),
@@ -229,6 +234,11 @@ def test_malformed_overrides(load, override):
     assert str(error.value) == OVERRIDES[override]
 
 
+def test_an_override_given_twice_is_refused(load):
+    with pytest.raises(ConfigError, match="steps is given twice, first as `steps=3`"):
+        load("", "steps=3", "steps=4")
+
+
 HEADS = {
     "": "c.yaml: the file is empty, expected at least `experiment:`",
     "- a\n": "c.yaml: expected `key: value` lines, got the list ['a']",
@@ -239,6 +249,8 @@ HEADS = {
     "experiment: 3\n": "c.yaml:1: experiment: expected a module or .py path, got 3",
     "experiment: expp.py\n": "c.yaml:1: experiment: no file expp.py in {here}; "
     "did you mean 'exp.py'?",
+    "experiment: .\n": "c.yaml:1: experiment: expected a dotted module such as "
+    "`my_package.experiment` or a path that ends in .py, got '.'",
     "experiment: no.such.thing\n": "c.yaml:1: experiment: no module 'no.such.thing' in this Python "
     "environment; a file is written as a path relative to the config, such as `my_experiment.py`",
     "experiment: exp\n": "c.yaml:1: experiment: no module 'exp' in this Python environment; "

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 
 import activjax as aj
 from activjax.transforms._call import _compiled
@@ -446,3 +447,53 @@ def test_nested_loops_of_one_name_are_refused_when_chosen():
     assert aj.capture(f)(0.0)[1]["h"].shape == (3, 2)
     with pytest.raises(aj.SiteError, match="several loops around it are called 'layers'"):
         aj.capture(f, aj.select("h", layers=0))(0.0)
+
+
+def test_activations_come_in_execution_order_from_a_jitted_function_too():
+    def f(x):
+        for i in range(12):
+            x = aj.tag(x * 1.5, f"layers/{i}")
+        return x.sum()
+
+    expected = [f"layers/{i}" for i in range(12)]
+    for g in (f, jax.jit(f)):
+        assert list(aj.capture(g)(jnp.ones(2))[1]) == expected
+        assert list(aj.capture(g, out=False)(jnp.ones(2))) == expected
+        assert [list(d) for d in aj.act_grads(g)(jnp.ones(2))[1:]] == [expected] * 2
+
+
+def test_callbacks_in_a_custom_rule_happen_once():
+    from jax.experimental import io_callback
+
+    calls = []
+
+    @jax.custom_jvp
+    def g(x):
+        io_callback(lambda: calls.append(1), None, ordered=False)
+        return aj.tag(jnp.sin(x), "inside")
+
+    g.defjvp(lambda p, t: (g(p[0]), t[0]))
+    aj.capture(g)(jnp.ones(3))
+    jax.effects_barrier()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_a_traced_index_out_of_range_is_an_error_under_checkify(wrap):
+    p, x = nets.params(), nets.inputs()
+
+    def read(i):
+        return aj.capture(nets.scanned, aj.select("blocks/post", layers=i), out=False)(p, x)
+
+    def edit(i):
+        edits = [(aj.select("embed", at={"d": i}), aj.edits.add(1.0))]
+        return aj.intervene(nets.scanned, edits)(p, x)
+
+    for fn, where, n in ((read, "loop 'layers'", nets.L), (edit, "axis 'd'", nets.D)):
+        checked = wrap(checkify.checkify(fn))
+        error, _ = checked(jnp.int32(n - 1))
+        error.throw()
+        error, out = checked(jnp.int32(n))
+        with pytest.raises(checkify.JaxRuntimeError, match=f"{where}: a traced index is out of"):
+            error.throw()
+        assert all(bool(jnp.isnan(v).all()) for v in jax.tree_util.tree_leaves(out))
