@@ -170,11 +170,59 @@ def _custom(
     if frame.edits(plan) or not outputs:
         # The custom rule describes another function now: differentiate the edited body.
         return interpret(_compat.body(eqn), invals, plan, frame, outputs=outputs)
-    # Outputs keep their rule; the body runs beside them for what is read (XLA merges the two).
-    inner = frame.child(reading=True)
-    interpret(_compat.body(eqn), invals, plan, inner, outputs=False)
-    frame.absorb(inner.side())
-    return _compat.rebind(eqn, invals)
+
+    def both(*args: Any) -> Any:
+        inner = frame.child()
+        outs = interpret(_compat.body(eqn), args, plan, inner)
+        return outs, inner.side()
+
+    def original(*args: Any) -> Any:
+        return _compat.rebind(eqn, list(args))
+
+    def beside(*args: Any) -> Any:
+        inner = frame.child(reading=True)
+        interpret(_compat.body(eqn), args, plan, inner, outputs=False)
+        return inner.side()
+
+    outs, side = _with_rule_of(_compat.kind(eqn), both, original, beside)(*invals)
+    frame.absorb(side)
+    return outs
+
+
+def _with_rule_of(
+    kind: str | None, both: Callable[..., Any], original: Callable[..., Any], beside: Any
+) -> Callable[..., Any]:
+    """`both`, a pair of results, whose first has the derivative rule of `original`.
+
+    The second is differentiated as `beside`, through the body.
+    """
+    if kind == "custom_jvp":
+
+        def jvp(primals: Any, tangents: Any) -> Any:
+            first = jax.jvp(original, primals, tangents)
+            second = jax.jvp(beside, primals, tangents)
+            return tuple(zip(first, second, strict=True))
+
+        ruled = jax.custom_jvp(both)
+        ruled.defjvp(jvp)
+        return ruled
+
+    def forward(*args: Any) -> Any:
+        outs, pull = jax.vjp(original, *args)
+        side, pull_side = jax.vjp(beside, *args)
+        return (outs, side), (pull, pull_side)
+
+    def backward(pulls: Any, cotangents: Any) -> Any:
+        parts = [pull(ct) for pull, ct in zip(pulls, cotangents, strict=True)]
+        return tuple(_sum(*pair) for pair in zip(*parts, strict=True))
+
+    differentiable = jax.custom_vjp(both)
+    differentiable.defvjp(forward, backward)
+    return differentiable
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return a if a.dtype == jax.dtypes.float0 else a + b
 
 
 def _shard_map(

@@ -43,6 +43,7 @@ class Place:
       conditional: whether it stands in a branch that may not run.
       in_rule: whether it stands in a function with a derivative rule of its own.
       blocked: why the equation cannot be reached by `interpret`, or None.
+      copy: whether it is evaluated a second time here, for a backward pass (`jax.checkpoint`).
     """
 
     path: tuple[int, ...] = ()
@@ -51,6 +52,7 @@ class Place:
     conditional: bool = False
     in_rule: bool = False
     blocked: str | None = None
+    copy: bool = False
 
 
 Interesting = Callable[[_compat.Equation], bool]
@@ -61,8 +63,8 @@ def walk(
 ) -> Iterator[tuple[_compat.Equation, Place]]:
     """Yield every interesting equation with its place, in execution order.
 
-    The second evaluation of a rematerialised forward pass is passed over: its equations are
-    copies. Equations inside an operation that `interpret` cannot open are yielded with the reason.
+    Those of the second evaluation of a rematerialised forward pass are marked as copies. Equations
+    inside an operation that `interpret` cannot open are yielded with the reason.
     """
     yield from _walk(closed.jaxpr, interesting, Place(), {})
 
@@ -75,13 +77,12 @@ def _walk(
         inner = () if found else tuple(_compat.subprograms(eqn))
         if not found and not any(_holds(sub.jaxpr, interesting, memo) for sub in inner):
             continue
-        if _compat.is_recomputation(eqn):
-            continue
         stack = _compat.name_stack(eqn)
         here = replace(
             place,
             path=(*place.path, i),
             scopes=(*place.scopes, *SCOPE.findall(stack)),
+            copy=place.copy or _compat.is_recomputation(eqn),
         )
         if found:
             yield eqn, here

@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from activjax import program
+from activjax.program import _compat
 from activjax.transforms._actions import Read, Write
 from activjax.transforms._call import through
+from activjax.transforms._holes import blank
 from activjax.transforms._names import SiteError, missing
 from activjax.transforms._ordered import freeze
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors
-from activjax.transforms._sites import discover
+from activjax.transforms._sites import check_editable, discover
 from activjax.transforms.edits import Add, Each
 
 Selection = str | Selector | Sequence[str | Selector]
@@ -116,10 +118,15 @@ class _Perturbed:
         return run(self.traced, self.table, self.reads, _shifts(self.values, shifts))
 
     def zeros(self) -> dict[str, jax.Array]:
-        return {n: jnp.zeros(read.shape(), read.inner.dtype) for n, read in self.values.items()}
+        # Inside a shard_map a shift differs from shard to shard where the value does.
+        return {
+            n: _compat.vary(blank(r.shape(), r.inner.dtype), r.target.site.varying)
+            for n, r in self.values.items()
+        }
 
 
 def _check_differentiable(read: Read, backwards: bool) -> None:
+    check_editable(read.target.site)
     if read.target.reduce is not None:
         raise SiteError(f"site {read.name!r}: a reduced value has no derivative; reduce the result")
     if read.target.site.place.in_rule:

@@ -17,7 +17,7 @@ from activjax.transforms._frame import ActivationFrame
 from activjax.transforms._mapped import read_one
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector, as_selectors
-from activjax.transforms._sites import Site, SiteTable
+from activjax.transforms._sites import Site, SiteTable, check_editable
 from activjax.transforms._targets import resolve
 
 Edits = Sequence[tuple[Selector, Edit]]
@@ -107,6 +107,7 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
                     f"site {site.name!r} is hit by two entries of a mapping, "
                     f"{patterns[site.name]!r} and {selector.site!r}: pass a list to fix the order"
                 )
+            check_editable(site)
             target = resolve(selector, site, reading=False)
             patterns[site.name] = selector.site
             for value in feeds(edit):

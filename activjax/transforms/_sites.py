@@ -33,6 +33,8 @@ class Site:
       place: where it stands in the program.
       batch_dims: positions of the mapped axes in the value.
       batch_names: `axis_name`s of the mapped axes, None for those without.
+      recomputed: whether a gradient inside the function evaluates it again (`jax.checkpoint`).
+      varying: mesh axes, of a shard_map around the whole function, over which the value varies.
       kind: "tag", or "checkpoint_name".
     """
 
@@ -48,6 +50,8 @@ class Site:
     place: program.Place
     batch_dims: tuple[int, ...]
     batch_names: tuple[Any, ...]
+    recomputed: bool
+    varying: frozenset[str]
     kind: str
 
     @property
@@ -173,7 +177,12 @@ def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | N
 
 def discover(traced: program.Program) -> SiteTable:
     """The sites of a traced program."""
-    found = list(program.walk(traced.closed, is_site))
+    found, copies = [], set()
+    for eqn, place in program.walk(traced.closed, is_site):
+        if place.copy:
+            copies.add(_base(eqn, place))
+        else:
+            found.append((eqn, place))
     bases = [_base(eqn, place) for eqn, place in found]
     counts, seen = Counter(bases), Counter()
     sites = []
@@ -196,10 +205,26 @@ def discover(traced: program.Program) -> SiteTable:
                 place=place,
                 batch_dims=dims,
                 batch_names=eqn.params.get("batch_names", ()),
+                recomputed=base in copies,
+                varying=_compat.varying(aval) & _compat.manual_axes(),
                 kind="tag" if eqn.primitive is tag_p else "checkpoint_name",
             )
         )
     return SiteTable(sites)
+
+
+def check_editable(site: Site) -> None:
+    """Raise where an edit would miss an evaluation of the site.
+
+    Raises:
+      SiteError: a rematerialised backward pass inside the function computes the value again.
+    """
+    if site.recomputed:
+        raise SiteError(
+            f"site {site.name!r} is computed a second time by jax.checkpoint, for a gradient taken "
+            "inside this function, where the edit would be missing: edit first and differentiate "
+            "the result, as in jax.grad(aj.intervene(f, edits))"
+        )
 
 
 def sites(f: Callable[..., Any]) -> Callable[..., SiteTable]:
