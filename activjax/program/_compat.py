@@ -52,13 +52,17 @@ def _object(eqn: Equation) -> Any:
 
 def _expand(hi: Any) -> ClosedJaxpr:
     if hi not in _expanded:
-        _expanded[hi] = jax.make_jaxpr(hi.expand)(*hi.in_avals)
+        # Traced already, but for one that jax.vmap has mapped: tracing may need a mesh around.
+        known = getattr(hi, "jaxpr", None) or getattr(getattr(hi, "traced", None), "jaxpr", None)
+        _expanded[hi] = closed(known) if known else jax.make_jaxpr(hi.expand)(*hi.in_avals)
     return _expanded[hi]
 
 
 def kind(eqn: Equation) -> str | None:
     """The kind of control flow that an equation is, or None."""
     hi = _object(eqn)
+    while type(hi).__name__ == "VmapOf":  # jax 0.10 wraps what it maps
+        hi = hi.prim
     return _KINDS.get(eqn.primitive.name if hi is None else type(hi).__name__)
 
 

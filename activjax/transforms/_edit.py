@@ -74,7 +74,7 @@ def as_value(value: Any, what: str) -> Any:
         for dtype in (np.int32, np.uint32) if lowest >= 0 else (np.int32,):
             if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
                 return jnp.asarray(array, dtype)
-        if not jax.config.read("jax_enable_x64"):
+        if jax.dtypes.canonicalize_dtype(np.int64) != np.int64:
             raise OverflowError(f"{what}: {value!r} needs 64 bits; set jax_enable_x64")
     return jnp.asarray(value)
 
