@@ -11,12 +11,16 @@ from activjax.transforms import (
     capture as capture,
     edits as edits,
     intervene as intervene,
+    parse_edit as parse_edit,
+    parse_edits as parse_edits,
+    parse_selector as parse_selector,
     scan as scan,
     scope as scope,
     select as select,
     sites as sites,
     tag as tag,
     tag_modules as tag_modules,
+    tag_primitives as tag_primitives,
 )
 
 __version__ = "0.1.0"

@@ -43,6 +43,7 @@ class Place:
       conditional: whether it stands in a branch that may not run.
       in_rule: whether it stands in a function with a derivative rule of its own.
       blocked: why the equation cannot be reached by `interpret`, or None.
+      stack: the name stacks of the equations around and of this one, joined by '/'.
       copy: whether it is evaluated a second time here, for a backward pass (`jax.checkpoint`).
     """
 
@@ -53,6 +54,7 @@ class Place:
     in_rule: bool = False
     blocked: str | None = None
     copy: bool = False
+    stack: str = ""
 
 
 Interesting = Callable[[_compat.Equation], bool]
@@ -82,6 +84,7 @@ def _walk(
             place,
             path=(*place.path, i),
             scopes=(*place.scopes, *SCOPE.findall(stack)),
+            stack=f"{place.stack}/{stack}",
             copy=place.copy or _compat.is_recomputation(eqn),
         )
         if found:

@@ -10,6 +10,12 @@ from activjax.transforms._gradients import (
 from activjax.transforms._intervene import intervene as intervene
 from activjax.transforms._modules import tag_modules as tag_modules
 from activjax.transforms._names import SiteError as SiteError
+from activjax.transforms._parse import (
+    parse_edit as parse_edit,
+    parse_edits as parse_edits,
+    parse_selector as parse_selector,
+)
+from activjax.transforms._primitives import tag_primitives as tag_primitives
 from activjax.transforms._selectors import Selector as Selector, select as select
 from activjax.transforms._sites import Site as Site, SiteTable as SiteTable, sites as sites
 from activjax.transforms._tag import scan as scan, scope as scope, tag as tag

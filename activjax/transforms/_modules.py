@@ -44,8 +44,10 @@ def tag_modules(module: Any) -> Any:
     )
 
 
-def _tagged(out: Any, path: str) -> Any:
+def _tagged(call: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
     # Only arrays are tagged; None, flags and other objects pass.
+    with jax.named_scope(f"aj.module{{{path}}}"):  # for `tag_primitives`
+        out = call(*args, **kwargs)
     name = path or "output"
     leaves, treedef = jax.tree_util.tree_flatten_with_path(out)
     new = []
@@ -61,10 +63,9 @@ def _linen(module: Any) -> Callable[..., Any]:
     from flax import linen
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        out = call(*args, **kwargs)
         if context.method_name != "__call__":
-            return out
-        return _tagged(out, "/".join(context.module.path))
+            return call(*args, **kwargs)
+        return _tagged(call, "/".join(context.module.path), *args, **kwargs)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
         with linen.intercept_methods(intercept):
@@ -76,7 +77,7 @@ def _linen(module: Any) -> Callable[..., Any]:
 @functools.cache
 def _subclass(cls: Any) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _tagged(cls.__call__(self, *args, **kwargs), getattr(self, _PATH))
+        return _tagged(cls.__call__, getattr(self, _PATH), self, *args, **kwargs)
 
     return type(cls)(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
 
@@ -97,7 +98,7 @@ def _equinox_subclass(cls: Any) -> type:
     import equinox
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return _tagged(cls.__call__(self, *args, **kwargs), getattr(self, _PATH))
+        return _tagged(cls.__call__, getattr(self, _PATH), self, *args, **kwargs)
 
     body = {
         "__call__": call,

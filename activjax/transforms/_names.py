@@ -36,6 +36,11 @@ def matches(pattern: str, name: str, base: str) -> bool:
     return bool(regex.fullmatch(name) or regex.fullmatch(base))
 
 
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Up to three names that look like one."""
+    return difflib.get_close_matches(name, list(names), n=3, cutoff=0.4)
+
+
 def missing(pattern: str, names: Iterable[str]) -> SiteError:
     """The error for a pattern that names no site."""
     names = list(dict.fromkeys(names))
@@ -44,7 +49,7 @@ def missing(pattern: str, names: Iterable[str]) -> SiteError:
             f"no site matches {pattern!r}: the function has no sites at all; name values with "
             '`x = aj.tag(x, "name")` and use the result'
         )
-    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
+    near = nearest(pattern, names)
     tail = pattern.rsplit("/", 1)[-1]
     near += [n for n in names if n.rsplit("/", 1)[-1] == tail and n not in near]
     shown = near[:5] or names[:8]

@@ -41,15 +41,17 @@ def select(
     """Say where in a function's activations to read or edit.
 
     An index is an int (its axis disappears), a list, slice or 1-D array (its axis stays), or a JAX
-    array of either kind, which may be traced. Negative indices count from the end. Concrete
-    indices are checked; a traced one out of range gives NaN (integers: 0).
+    array of either kind, which may be traced. Negative indices count from the end. Python and NumPy
+    indices are checked; a JAX array is not looked at, and one out of range gives NaN (integers: 0),
+    or an error under `checkify`. Repeated indices are refused where they are known.
 
     Args:
       site: a glob over site names: `*` within a segment, `**` across.
       layers: iterations of the innermost loop around the site.
       loops: iterations of any surrounding loop, by name; unnamed loops are "loop0" (innermost),
         "loop1", ...
-      at: positions along named axes of the value, such as `{"seq": -1}`; a bare index means "seq".
+      at: positions along named axes of the value, such as `{"seq": -1}`; a bare index means "seq";
+        "last" is -1.
       reduce: a function of one example's value, applied where the value is made (inside the loop).
       max_steps: iterations of a `while_loop` to keep, in a buffer filled up with NaN (integers: 0);
         without it the last value is read.
@@ -61,15 +63,20 @@ def select(
         raise TypeError(f"select: expected a glob over site names, got {site!r}")
     if at is not None and not isinstance(at, Mapping):
         at = {"seq": at}
-    for name, index in (at or {}).items():
-        if isinstance(index, str):
-            raise SiteError(
-                f"select({site!r}, at={{{name!r}: {index!r}}}): positions by word need a model "
-                "that tags its positions; give an index such as -1"
-            )
     named = {name: _plain(index) for name, index in (loops or {}).items()}
-    places = {name: _plain(index) for name, index in (at or {}).items()}
+    places = {name: _position(site, name, index) for name, index in (at or {}).items()}
     return Selector(site, _plain(layers), named, places, reduce, max_steps)
+
+
+def _position(site: str, axis: str, index: Index) -> Index:
+    if not isinstance(index, str):
+        return _plain(index)
+    if index == "last":
+        return -1
+    raise SiteError(
+        f"select({site!r}, at={{{axis!r}: {index!r}}}): the only position with a name is 'last'; "
+        "give an index"
+    )
 
 
 def _plain(index: Index) -> Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,8 @@ from activjax import program
 from activjax.program import _compat
 from activjax.transforms._names import SiteError, matches, missing
 from activjax.transforms._tag import tag_p
+
+_HEADINGS = ("site", "dtype", "shape", "mapped", "loops", "bytes", "note")
 
 
 @dataclass(frozen=True)
@@ -119,16 +122,15 @@ class SiteTable(Sequence[Site]):
                 " ".join(str(n) for n in s.mapped) or "-",
                 " ".join(f"{name}={'?' if n is None else n}" for name, n in s.loops) or "-",
                 _bytes(s.nbytes),
-                s.blocked or ("in a branch" if s.conditional else ""),
+                s.blocked or ", ".join(_notes(s)),
             )
 
     def table(self) -> Any:
         """A `rich` table: name, dtype, shape of one example, mapped axes, loops, bytes, note."""
         from rich.table import Table
 
-        total = sum(s.nbytes for s in self._sites if not s.blocked)
-        out = Table(caption=f"{len(self)} sites, {_bytes(total)} if all are captured")
-        for heading in ("site", "dtype", "shape", "mapped", "loops", "bytes", "note"):
+        out = Table(caption=self.caption)
+        for heading in _HEADINGS:
             out.add_column(
                 heading,
                 justify="right" if heading == "bytes" else "left",
@@ -139,6 +141,24 @@ class SiteTable(Sequence[Site]):
             out.add_row(*row)
         return out
 
+    def _repr_html_(self) -> str:
+        """The table as HTML, for notebooks."""
+        heads = "".join(f"<th>{name}</th>" for name in _HEADINGS)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        return (
+            f"<table><caption>{self.caption}</caption><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
+    @property
+    def caption(self) -> str:
+        """How many sites there are and the bytes of all together."""
+        total = sum(s.nbytes for s in self._sites if not s.blocked)
+        return f"{len(self)} sites, {_bytes(total)} if all are captured"
+
     def __repr__(self) -> str:
         from rich.console import Console
 
@@ -146,6 +166,13 @@ class SiteTable(Sequence[Site]):
         with console.capture() as text:
             console.print(self.table())
         return text.get().rstrip()
+
+
+def _notes(s: Site) -> Iterator[str]:
+    if s.conditional:
+        yield "in a branch"
+    if s.recomputed:
+        yield "computed again by jax.checkpoint: read only"
 
 
 def _bytes(n: int) -> str:
@@ -163,7 +190,7 @@ def is_site(eqn: Any) -> bool:
 
 def _base(eqn: Any, place: program.Place) -> str:
     name = _compat.checkpoint_name(eqn) or eqn.params["name"]
-    return "/".join((*place.scopes, name))
+    return name[1:] if name.startswith("/") else "/".join((*place.scopes, name))
 
 
 def _loop_names(loops: tuple[program.LoopInfo, ...]) -> tuple[tuple[str, int | None], ...]:

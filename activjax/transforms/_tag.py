@@ -94,6 +94,11 @@ def tag(x: T, name: str, *, axes: str | Sequence[str] | None = None) -> T:
     return jax.tree_util.tree_unflatten(treedef, out)
 
 
+def tag_absolute(x: jax.Array, name: str) -> jax.Array:
+    """Name one array by its whole path, whatever the scopes around."""
+    return tag_p.bind(x, name="/" + name, axes=None, batch_dims=(), batch_names=())
+
+
 @contextlib.contextmanager
 def scope(name: str) -> Iterator[None]:
     """Put `name/` before the names of the tags made inside.

@@ -194,3 +194,53 @@ def test_checkpoint_names_are_sites():
 def test_other_objects_are_refused():
     with pytest.raises(TypeError, match="no module of Flax Linen, Flax NNX or Equinox"):
         aj.tag_modules(jnp.sin)
+
+
+@pytest.mark.parametrize("build", [linen, nnx_net, eqx_net])
+def test_operations_of_one_kind_under_a_module(build):
+    f, module, _ = build()
+    g = aj.tag_primitives(f, "dot_general", scope="**/down")
+    out, acts = aj.capture(g, "**/down/dot_general")(module, X)
+    _, expected = plain(params(), X)
+    if build is linen:
+        got = acts["blocks/down/dot_general"]
+    else:
+        got = jnp.stack([acts[f"blocks/{i}/down/dot_general"] for i in range(L)])
+    if got.shape != expected["/down"].shape:
+        got = got.mT  # Equinox is mapped inside the function: weight times input, examples last
+    chex.assert_trees_all_close(got, expected["/down"], **TOL)
+    chex.assert_trees_all_close(out, plain(params(), X)[0], **TOL)
+    zeroed = aj.intervene(g, {"**/dot_general": aj.edits.scale(0.0)})(module, X)
+    chex.assert_trees_all_close(zeroed, X @ params()["head"], **TOL)
+
+
+def test_operations_in_scopes_of_all_sorts():
+    @jax.custom_jvp
+    def odd(x):
+        return jnp.sin(x)
+
+    odd.defjvp(lambda p, t: (odd(p[0]), 100 * t[0]))
+
+    def f(x):
+        with jax.named_scope("outer"), aj.scope("inner"):
+            x = aj.tag(odd(x), "own")
+        x, _ = jax.lax.scan(lambda c, _: (jnp.sin(c), None), x, None, length=2)
+        return x.sum()
+
+    x = jnp.arange(3.0)
+    g = aj.tag_primitives(f, "sin")
+    assert aj.sites(g)(x).names == ("outer/inner/sin", "inner/own", "sin")
+    chex.assert_trees_all_close(jax.grad(g)(x), jax.grad(f)(x), rtol=1e-6)  # the rule is kept
+    acts = jax.vmap(aj.capture(g, "**/sin", out=False))(x[None])
+    chex.assert_trees_all_close(acts["outer/inner/sin"], jnp.sin(x)[None], rtol=1e-6)
+    assert acts["sin"].shape == (1, 2, 3)
+    assert aj.sites(aj.tag_primitives(f, "sin", scope="outer/**"))(x).names[0] == "outer/inner/sin"
+    for primitive, scope, message in [
+        ("sin", "attn", "no operation 'sin' in the scopes 'attn'; it is in: outer/inner, "),
+        ("dot_generl", "**", "no operation 'dot_generl' in the scopes"),
+        ("sine", "**", "nearest: sin"),
+    ]:
+        with pytest.raises(aj.SiteError, match=message):
+            aj.tag_primitives(f, primitive, scope=scope)(x)
+    with pytest.raises(aj.SiteError, match="name operations first"):
+        aj.tag_primitives(jax.grad(jax.checkpoint(f)), "sin")(x)
