@@ -196,6 +196,18 @@ def remat_options(eqn: Equation) -> dict[str, Any]:
     return {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
 
 
+def speaks(eqn: Equation) -> bool:
+    """Whether all effects of an equation go outward (prints, callbacks), none to a ref inside."""
+    inward = {"RefEffect", "InternalMutableArrayEffect"}
+    kinds = [{base.__name__ for base in type(e).__mro__} for e in eqn.effects]
+    return bool(kinds) and not any(inward & names for names in kinds)
+
+
+def platforms(eqn: Equation) -> tuple[tuple[str, ...] | None, ...] | None:
+    """The platforms of each branch of a `lax.platform_dependent`; None for any other cond."""
+    return eqn.params.get("branches_platforms")
+
+
 def explicit_shardings(shardings: Any) -> list[jax.sharding.Sharding | None]:
     """A jit equation's shardings, None where it leaves them open."""
     return [s if isinstance(s, jax.sharding.Sharding) else None for s in shardings]

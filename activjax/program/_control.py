@@ -134,7 +134,13 @@ def _cond(
 
     index, *operands = invals
     branches = [branch(k, body) for k, body in enumerate(_compat.branches(eqn))]
-    outs, side = jax.lax.switch(index, branches, *operands)
+    if platforms := _compat.platforms(eqn):
+        # Only the branch of the platform at hand may be lowered.
+        named = {p: b for of, b in zip(platforms, branches, strict=True) for p in of or ()}
+        default = next((b for of, b in zip(platforms, branches, strict=True) if of is None), None)
+        outs, side = jax.lax.platform_dependent(*operands, default=default, **named)
+    else:
+        outs, side = jax.lax.switch(index, branches, *operands)
     frame.absorb(side)
     return outs
 

@@ -215,10 +215,11 @@ def _unneeded(
         eqn = jaxpr.eqns[i]
         used = any(v in needed for v in eqn.outvars)
         chosen = i in plan.leaves or i in plan.inner
-        if not used and not chosen and not (effects and eqn.effects):
+        silent = not eqn.effects or (not effects and _compat.speaks(eqn))
+        if not used and not chosen and silent:
             idle.add(i)
             continue
-        if not used:
+        if not used and silent:
             dead.add(i)
         needed.update(v for v in eqn.invars if not isinstance(v, _compat.Literal))
     return frozenset(idle), frozenset(dead)

@@ -53,7 +53,7 @@ class Context:
 
     @property
     def key(self) -> Array:
-        """A random key of this site and iteration: one for all examples mapped inside `f`.
+        """A random key of this site and iteration: one for all mapped examples and all shards.
 
         Raises:
           SiteError: `intervene` was given no key.

@@ -56,27 +56,31 @@ def as_value(value: Any, what: str) -> Any:
       TypeError: it is no number, no array and no (nested) list of numbers.
       OverflowError: an integer that the default integer type cannot hold.
     """
-    if isinstance(value, Each):
+    if isinstance(value, (Each, jax.Array)):
         return value
-    if isinstance(value, jax.Array):
-        return value
-    if hasattr(value, "__jax_array__"):
+    if hasattr(value, "__jax_array__") or _holds_tracer(value):
         return jnp.asarray(value)
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
         array = np.asarray(None)
-    if array.dtype.kind not in "biufcV" or isinstance(value, (str, bytes)):
+    if array.dtype.kind not in "biufcV":
         raise TypeError(f"{what}: expected a number or an array, got {value!r}")
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size:
         # The narrowest of the usual types, x64 or not: the site decides whether it can hold it.
-        lowest, highest = int(array.min(initial=0)), int(array.max(initial=0))
-        for dtype in (np.int32, np.uint32) if lowest >= 0 else (np.int32,):
+        lowest, highest = int(array.min()), int(array.max())
+        for dtype in (np.int32, np.uint32):
             if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
-                return jnp.asarray(array, dtype)
+                return array.astype(dtype)
         if jax.dtypes.canonicalize_dtype(np.int64) != np.int64:
             raise OverflowError(f"{what}: {value!r} needs 64 bits; set jax_enable_x64")
-    return jnp.asarray(value)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+def _holds_tracer(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(
+        isinstance(v, Tracer) or _holds_tracer(v) for v in value
+    )
 
 
 def _kind(dtype: Any) -> int:
@@ -129,17 +133,48 @@ def _in_range(value: Array, x: Array, ctx: Context, saturate: bool) -> Array:
         return value
     if saturate:
         return jnp.clip(value, low, high)
-    if isinstance(value, Tracer):
-        raise SiteError(
-            f"site {ctx.site!r} holds {x.dtype}; whether it can hold the edit's value, a traced "
-            f"{value.dtype}, is not known: give it as {x.dtype}"
-        )
-    if bool(jnp.any((value < low) | (value > high))):
-        raise SiteError(
-            f"site {ctx.site!r} holds {x.dtype}, from {own.min} to {own.max}; the edit's value is "
-            f"{np.asarray(value)}"
-        )
-    return value
+    raise SiteError(
+        f"site {ctx.site!r} holds {x.dtype}; whether it can hold the edit's value, a traced "
+        f"{value.dtype}, is not known: give it as {x.dtype}"
+    )
+
+
+def fitted(whole: Edit, dtype: Any, site: str) -> Edit:
+    """An edit whose known integers are of a site's type.
+
+    Raises:
+      SiteError: the type cannot hold one of them.
+    """
+
+    def fit(value: Any) -> Any:
+        if isinstance(value, Each):
+            return Each(fit(value.value))
+        known = not isinstance(value, Tracer) and isinstance(value, (jax.Array, np.ndarray))
+        if not known or not jnp.issubdtype(value.dtype, jnp.integer):
+            return value
+        array, own = np.asarray(value), jnp.iinfo(dtype)
+        if array.size and (int(array.min()) < own.min or int(array.max()) > own.max):
+            raise SiteError(
+                f"site {site!r} holds {dtype}, from {own.min} to {own.max}; the edit's value is "
+                f"{array}"
+            )
+        return array.astype(dtype)
+
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return whole
+    data: Any = whole
+    changed: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(data)):
+        value = getattr(whole, name)
+        if name in whole.like_site:
+            changed[name] = fit(value)
+        elif isinstance(value, Edit):
+            changed[name] = fitted(value, dtype, site)
+        elif isinstance(value, tuple):
+            changed[name] = tuple(
+                fitted(v, dtype, site) if isinstance(v, Edit) else v for v in value
+            )
+    return dataclasses.replace(data, **changed)
 
 
 @edit
@@ -149,8 +184,11 @@ class Call(Edit):
     fn: Callable[..., Any] = static()
 
     def apply(self, x: Array, ctx: Context) -> Array:
-        """`fn(x)`, or `fn(x, ctx)` where it takes two arguments."""
-        return self.fn(x, ctx) if takes_context(self.fn) else self.fn(x)
+        """`fn(x)`, or `fn(x, ctx)` where it takes a context."""
+        how = _takes_context(self.fn)
+        if how == "by name":
+            return self.fn(x, ctx=ctx)
+        return self.fn(x, ctx) if how else self.fn(x)
 
 
 @edit
@@ -160,18 +198,20 @@ class CallPartial(Call):
     fn: Callable[..., Any]
 
 
-def takes_context(fn: Callable[..., Any]) -> bool:
-    """Whether a callable has a second positional argument without a default."""
+def _takes_context(fn: Callable[..., Any]) -> str | None:
+    """How a callable takes a context: by a parameter called `ctx`, or as a second argument."""
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
-        return False
+        return None
+    if "ctx" in parameters and parameters["ctx"].kind is not inspect.Parameter.POSITIONAL_ONLY:
+        return "by name"
     positional = [
         p
-        for p in parameters
+        for p in parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
     ]
-    return len(positional) >= 2
+    return "second" if len(positional) >= 2 else None
 
 
 def _callables(whole: Edit) -> list[Any]:
@@ -186,7 +226,7 @@ def calls(whole: Edit) -> bool:
 
 def asks(whole: Edit) -> bool:
     """Whether an edit, or one inside it, takes a context."""
-    return any(takes_context(fn) for fn in _callables(whole))
+    return any(_takes_context(fn) for fn in _callables(whole))
 
 
 def as_edit(what: Any) -> Edit:

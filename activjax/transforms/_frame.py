@@ -19,9 +19,10 @@ from activjax.program import _compat
 from activjax.transforms._actions import Actions, Write, fill
 from activjax.transforms._context import Context
 from activjax.transforms._edit import Edit, asks, calls, checked
-from activjax.transforms._holes import blank, poison
+from activjax.transforms._holes import blank, poison, wide_enough
 from activjax.transforms._loop import ActivationLoop
 from activjax.transforms._mapped import along, mapped_axes, over_mapped, read_value
+from activjax.transforms._names import SiteError
 from activjax.transforms._sites import Site
 from activjax.transforms._targets import Target
 
@@ -50,13 +51,14 @@ class ActivationFrame(program.Frame):
     def leaf(self, eqn: _compat.Equation, invals: list[Any], data: Actions) -> list[Any]:
         """Edit the value, tag it again so that outer transforms see it, and read it."""
         (x,) = invals
-        for write in data.writes:
-            x = self._write(x, write)
-        if not self.reading:
-            (x,) = _compat.rebind(eqn, [x])
-        self.values[data.site.name] = (data.site, x)
-        for read in data.reads:
-            self.taps[read.name] = jnp.asarray(True) if read.is_mask else read_value(x, read)
+        with wide_enough([data.site.dtype]):
+            for write in data.writes:
+                x = self._write(x, write)
+            if not self.reading:
+                (x,) = _compat.rebind(eqn, [x])
+            self.values[data.site.name] = (data.site, x)
+            for read in data.reads:
+                self.taps[read.name] = jnp.asarray(True) if read.is_mask else read_value(x, read)
         return [x]
 
     def edits(self, plan: program.Plan) -> bool:
@@ -99,12 +101,13 @@ class ActivationFrame(program.Frame):
 
         def side(frame: program.Frame) -> dict[str, jax.Array]:
             taps = frame.side()
-            return {
-                name: _compat.vary(
-                    taps[name] if name in taps else blank(r.shape(depth), r.inner.dtype)
-                )
-                for name, r in reads.items()
-            }
+            with wide_enough([r.inner.dtype for r in reads.values()]):
+                return {
+                    name: _compat.vary(
+                        taps[name] if name in taps else blank(r.shape(depth), r.inner.dtype)
+                    )
+                    for name, r in reads.items()
+                }
 
         return self.child(), side
 
@@ -118,8 +121,9 @@ class ActivationFrame(program.Frame):
         key = self.key
         if key is not None:
             key = jax.random.fold_in(key, zlib.crc32(target.site.name.encode()))
-            for i in self.indices:
-                key = jax.random.fold_in(key, i)
+            for (name, _), i in zip(target.site.loops, self.indices, strict=True):
+                # Not by shard: a value that is the same on every shard must stay so.
+                key = key if name == program.SHARDS else jax.random.fold_in(key, i)
         apart = tuple(name for name in self.values if name not in seen)
         return Context(target.site.name, loops, target.site.axes, key, seen, apart)
 
@@ -142,7 +146,7 @@ class ActivationFrame(program.Frame):
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
         part = jax.eval_shape(target.get, jax.ShapeDtypeStruct(site.shape, site.dtype))
         mapped = mapped_axes(edit, part.shape, site.mapped)
-        apply = over_mapped(one, site.batch_dims, mapped)
+        apply = over_mapped(one, site, mapped)
         seen = self._seen(site) if asks(write.edit) else {}
         gate = self.gates.get(write.number)
         if gate is None:
@@ -152,6 +156,12 @@ class ActivationFrame(program.Frame):
             y = program.run_if(gate, lambda: apply(x, edit, seen), x)
         else:
             y = jnp.where(gate, apply(x, edit, seen), x)
+        if extra := _compat.varying(y) - _compat.varying(x):
+            raise SiteError(
+                f"site {site.name!r} is the same on every shard of {sorted(extra)}, and the edit "
+                "would make it differ: give it one value (not `each`, a shift or a shard's own "
+                "data), or use shard_map(check_vma=False)"
+            )
         return poison(y, [None if level is None else level.outside() for level in target.levels])
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,9 +12,9 @@ from activjax import program
 from activjax.program import _compat
 from activjax.transforms._actions import Read, Write
 from activjax.transforms._call import through
-from activjax.transforms._holes import blank
+from activjax.transforms._holes import blank, wide_enough
 from activjax.transforms._names import SiteError, missing
-from activjax.transforms._ordered import freeze
+from activjax.transforms._ordered import InOrder, freeze
 from activjax.transforms._plan import plan_reads, run
 from activjax.transforms._selectors import Selector, as_selectors
 from activjax.transforms._sites import check_editable, discover
@@ -39,12 +38,7 @@ def act_vjp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., An
     Raises:
       SiteError: as for `capture`; or a site has no derivative.
     """
-    selectors = as_selectors(select)
-
-    def transformed(*args: Any, **kwargs: Any) -> Any:
-        return _act_vjp(f, selectors, args, kwargs)
-
-    return transformed
+    return through(f, "act_vjp", as_selectors(select), _act_vjp)
 
 
 def act_jvp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., Any]:
@@ -70,15 +64,7 @@ def act_jvp(f: Callable[..., Any], select: Selection = "**") -> Callable[..., An
         out, acts = perturbed(zeros)
 
         def pushforward(tangents: dict[str, jax.Array]) -> Any:
-            if unknown := set(tangents) - set(zeros):
-                raise missing(min(unknown), zeros)
-            full = {n: jnp.asarray(tangents.get(n, z), z.dtype) for n, z in zeros.items()}
-            for name, zero in zeros.items():
-                if full[name].shape != zero.shape:
-                    raise SiteError(
-                        f"site {name!r}: a tangent has the activation's shape {zero.shape}, got "
-                        f"{full[name].shape}"
-                    )
+            full = _tangents(tangents, zeros)
             return jax.jvp(lambda shifts: perturbed(shifts)[0], (zeros,), (full,))[1]
 
         return out, acts, pushforward
@@ -118,11 +104,13 @@ class _Perturbed:
         return run(self.traced, self.table, self.reads, _shifts(self.values, shifts))
 
     def zeros(self) -> dict[str, jax.Array]:
-        # Inside a shard_map a shift differs from shard to shard where the value does.
-        return {
-            n: _compat.vary(blank(r.shape(), r.inner.dtype), r.target.site.varying)
-            for n, r in self.values.items()
-        }
+        out = {}
+        for name, read in self.values.items():
+            with wide_enough([read.inner.dtype]):
+                zero = blank(read.shape(), read.inner.dtype)
+            # Inside a shard_map a shift differs from shard to shard where the value does.
+            out[name] = _compat.vary(zero, read.target.site.varying)
+        return out
 
 
 def _check_differentiable(read: Read, backwards: bool) -> None:
@@ -146,16 +134,42 @@ def _check_differentiable(read: Read, backwards: bool) -> None:
         )
 
 
+def _tangents(tangents: Any, zeros: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    if not isinstance(tangents, Mapping):
+        raise TypeError(f"pushforward: expected {{site: tangent}}, got {type(tangents).__name__}")
+    if unknown := set(tangents) - set(zeros):
+        raise missing(min(unknown), zeros)
+    full = dict(zeros)
+    for name, tangent in tangents.items():
+        shape, dtype = zeros[name].shape, zeros[name].dtype
+        if jnp.shape(tangent) != shape:
+            raise SiteError(
+                f"site {name!r}: a tangent has the activation's shape {shape}, got "
+                f"{jnp.shape(tangent)}"
+            )
+        if jnp.iscomplexobj(tangent) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            raise SiteError(f"site {name!r} is real; its tangent is complex")
+        full[name] = jnp.asarray(tangent, dtype)
+    return full
+
+
 def _act_vjp(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
     perturbed = _Perturbed(f, selectors, args, kwargs, backwards=True)
     out, vjp, acts = jax.vjp(perturbed, perturbed.zeros(), has_aux=True)
-    pull = functools.partial(_pull, tuple(perturbed.values))
-    return out, {n: acts[n] for n in perturbed.reads}, jax.tree_util.Partial(pull, vjp)
+    settle = freeze({name: r.target.settlings() for name, r in perturbed.values.items()})
+    ordered = freeze({name: acts[name] for name in perturbed.reads})
+    return out, ordered, jax.tree_util.Partial(_pull, settle, vjp)
 
 
-def _pull(names: tuple[str, ...], vjp: Callable[..., Any], cotangent: Any) -> dict[str, Any]:
+def _pull(settle: InOrder, vjp: Callable[..., Any], cotangent: Any) -> dict[str, Any]:
     (grads,) = vjp(cotangent)
-    return {n: grads[n] for n in names}  # in execution order; JAX sorts the keys of dicts
+    out = {}
+    for name, steps in zip(settle.names, settle.values, strict=True):
+        x = grads[name]
+        for step in steps:
+            x = step(x)
+        out[name] = x  # in execution order; JAX sorts the keys of dicts
+    return out
 
 
 def _shifts(reads: dict[str, Read], shifts: dict[str, jax.Array]) -> dict[str, list[Write]]:
@@ -172,4 +186,6 @@ def _act_grads(f: Any, selectors: Any, args: Any, kwargs: Any) -> Any:
     shape = getattr(out, "shape", None)
     if shape != ():
         raise TypeError(f"act_grads needs a function that returns a scalar, got shape {shape}")
-    return out, freeze(acts), freeze(pullback(jnp.ones_like(out)))
+    if not jnp.issubdtype(out.dtype, jnp.inexact):
+        raise TypeError(f"act_grads: the function returns {out.dtype}, which has no derivative")
+    return out, acts, freeze(pullback(jnp.ones_like(out)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,13 @@ def hole(shape: tuple[int, ...], dtype: Any) -> jax.Array:
     return jnp.full(shape, fill_value(dtype), dtype)
 
 
+def wide_enough(dtypes: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
+    """64 bits on, for values of a function that turns them on only for itself."""
+    names = {dtype.name for dtype in dtypes if isinstance(dtype, np.dtype)}
+    wide = names & {"int64", "uint64", "float64", "complex128"}
+    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
 def blank(shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """An array of zeros, to be written before it is read."""
     return jnp.zeros(shape, dtype)
@@ -33,8 +41,15 @@ def poison(x: jax.Array, outside: Sequence[jax.Array | None]) -> jax.Array:
     """A value, made a hole if any index is out of range; None for those that cannot be."""
     for bad in outside:
         if bad is not None:
-            x = jnp.where(jnp.any(bad), hole((), x.dtype), x)
+            x = spoil(x, jnp.any(bad))
     return x
+
+
+def spoil(x: jax.Array, bad: jax.Array) -> jax.Array:
+    """A value with holes where `bad`; derivatives there are NaN too, not a silent 0."""
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return x * jnp.where(bad, hole((), x.dtype), jnp.ones((), x.dtype))
+    return jnp.where(bad, hole((), x.dtype), x)
 
 
 def refuse(bad: jax.Array, where: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from activjax.transforms._holes import spoil
 from activjax.transforms._names import SiteError
 
 Index = Any  # int, list or tuple of ints, slice, NumPy array, or a JAX array (traced or not)
@@ -60,6 +61,42 @@ class Indices:
         """Whether iteration `i` is chosen, and its place among the chosen ones."""
         equal = jnp.atleast_1d(self.array()) == i
         return jnp.any(equal), jnp.argmax(equal)
+
+    def first(self) -> jax.Array:
+        """For each chosen index the place where it is chosen first."""
+        chosen = self.array()
+        return jnp.argmax(chosen[:, None] == chosen[None, :], axis=1)
+
+    def settling(self, axis: int) -> Settling | None:
+        """What is still to do to values kept at these indices; None where they are known."""
+        if not self.traced:
+            return None
+        return Settling(axis, None if self.scalar else self.first(), self.outside())
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Settling:
+    """Values kept at traced indices, put right: a repeated index was kept at its first place only.
+
+    Attributes:
+      axis: the axis of the values that the indices left.
+      first: `[k]`, for each index the place where it stands first; None for a single index.
+      outside: whether each index is out of range, where there will be holes; None if not known.
+    """
+
+    axis: int = field(metadata={"static": True})
+    first: jax.Array | None
+    outside: jax.Array | None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The values with repetitions filled in and holes made."""
+        bad = self.outside
+        if self.first is not None:
+            x = jnp.take(x, self.first, self.axis, mode="clip")
+            if bad is not None:
+                bad = jnp.expand_dims(bad, [i for i in range(x.ndim) if i != self.axis])
+        return x if bad is None else spoil(x, bad)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from activjax import program
 from activjax.program import _compat
-from activjax.transforms._holes import blank, hole
+from activjax.transforms._holes import blank, hole, wide_enough
 from activjax.transforms._indices import Indices, Level
 from activjax.transforms._names import SiteError
 from activjax.transforms._sites import is_site
@@ -42,7 +42,8 @@ class ActivationLoop(program.Loop):
                 shape = (*level.axis, *read.shape(depth + 1))
                 # Every slot of a counted loop is written, so its buffer holds no NaN meanwhile.
                 start = blank if isinstance(level, Indices) and level.length is not None else hole
-                self.carry[name] = _compat.vary(start(shape, read.inner.dtype))
+                with wide_enough([read.inner.dtype]):
+                    self.carry[name] = _compat.vary(start(shape, read.inner.dtype))
         self.xs = {
             number: parent.feeds[number]
             for number, level in self.writes.items()
@@ -74,12 +75,13 @@ class ActivationLoop(program.Loop):
             if level.empty:
                 continue
             hit, slot = level.hit(index)
-            if level.scalar:
-                carry[name] = jnp.where(hit, value, carry[name])
-            else:
-                # Out of range drops the write, so nothing is copied in the other iterations.
-                slot = jnp.where(hit, slot, level.axis[0])
-                carry[name] = carry[name].at[slot].set(value, mode="drop")
+            with wide_enough([value.dtype]):
+                if level.scalar:
+                    carry[name] = jnp.where(hit, value, carry[name])
+                else:
+                    # Out of range drops the write, so nothing is copied in other iterations.
+                    slot = jnp.where(hit, slot, level.axis[0])
+                    carry[name] = carry[name].at[slot].set(value, mode="drop")
         return carry, ys
 
     def reach(self, length: int, reverse: bool) -> int:
@@ -112,15 +114,9 @@ class ActivationLoop(program.Loop):
         out = dict(ys or {})
         for name, value in carry.items():
             level = self.picked[name]
-            if isinstance(level, Indices) and level.traced and not level.scalar:
-                # A repeated index was written to its first slot only.
-                chosen = level.array()
-                value = value[jnp.argmax(chosen[:, None] == chosen[None, :], axis=1)]
-            bad = level.outside()
-            if bad is not None:
-                bad = bad.reshape(bad.shape + (1,) * (value.ndim - bad.ndim))
-                value = jnp.where(bad, hole((), value.dtype), value)
-            out[name] = value
+            with wide_enough([value.dtype]):
+                settle = level.settling(0) if isinstance(level, Indices) else None
+                out[name] = settle(value) if settle else value
         self.parent.absorb(out)
 
 

@@ -8,24 +8,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from activjax.transforms._actions import Read
 from activjax.transforms._edit import Edit
+from activjax.transforms._names import SiteError
 from activjax.transforms._sites import Site
 from activjax.transforms._targets import Target
 
 
-def over_mapped(
-    fn: Callable[..., jax.Array], batch_dims: tuple[int, ...], mapped: Any
-) -> Callable[..., jax.Array]:
+def over_mapped(fn: Callable[..., jax.Array], site: Site, mapped: Any) -> Callable[..., jax.Array]:
     """`fn(x, edit, seen)` of one example, of the value with its mapped axes in place."""
-    n = len(batch_dims)
-    for _ in range(n):
-        fn = jax.vmap(fn, in_axes=(0, mapped, 0))
+    dims = site.batch_dims
+    for name in reversed(site.batch_names):
+        fn = jax.vmap(fn, in_axes=(0, mapped, 0), axis_name=name)
 
     def run(x: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
-        x = jnp.moveaxis(x, batch_dims, range(n))
-        return jnp.moveaxis(fn(x, edit, seen), range(n), batch_dims)
+        x = jnp.moveaxis(x, dims, range(len(dims)))
+        return jnp.moveaxis(fn(x, edit, seen), range(len(dims)), dims)
 
     return run
 
@@ -33,12 +33,15 @@ def over_mapped(
 def along(x: jax.Array, other: Site, site: Site) -> jax.Array | None:
     """A value of another site with the mapped axes of `site` in front; None if they cannot be told.
 
-    Axes that `jax.vmap` named alike are the same; nothing tells two unnamed ones apart.
+    Axes of one size that `jax.vmap` named alike are taken as the same; nothing tells two unnamed
+    ones apart.
     """
     names = site.batch_names
     own = [names.index(n) if n is not None and n in names else None for n in other.batch_names]
     known = [i for i in own if i is not None]
-    if len(known) < len(own) or any(names.count(names[i]) > 1 for i in known):
+    if len(set(known)) < len(own) or any(names.count(names[i]) > 1 for i in known):
+        return None
+    if any(site.mapped[i] != n for i, n in zip(known, other.mapped, strict=True)):
         return None
     x = jnp.moveaxis(x, [other.batch_dims[own.index(i)] for i in sorted(known)], range(len(own)))
     x = jnp.expand_dims(x, [i for i in range(len(names)) if i not in known])
@@ -81,6 +84,14 @@ def read_one(target: Target) -> Callable[[jax.Array], jax.Array]:
 
     def fn(x: jax.Array) -> jax.Array:
         x = target.get(x)
-        return x if target.reduce is None else jnp.asarray(target.reduce(x))
+        if target.reduce is None:
+            return x
+        reduced = target.reduce(x)
+        if not isinstance(reduced, (jax.Array, np.ndarray, np.generic)):
+            raise SiteError(
+                f"site {target.site.name!r}: `reduce` must return one array, got a "
+                f"{type(reduced).__name__}"
+            )
+        return jnp.asarray(reduced)
 
     return fn

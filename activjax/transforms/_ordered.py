@@ -23,10 +23,12 @@ def freeze(acts: Mapping[str, Any]) -> InOrder:
     return InOrder(tuple(acts), tuple(acts.values()))
 
 
-def thaw(tree: Any) -> Any:
-    """Every frozen dict in a tree as a plain one."""
-    return jax.tree_util.tree_map(
-        lambda x: dict(zip(x.names, x.values, strict=True)) if isinstance(x, InOrder) else x,
-        tree,
-        is_leaf=lambda x: isinstance(x, InOrder),
-    )
+def thaw(result: Any) -> Any:
+    """A frozen dict, or each of a tuple's, as a plain one; nothing deeper is touched."""
+    if isinstance(result, InOrder):
+        return dict(zip(result.names, result.values, strict=True))
+    return tuple(map(_thaw_one, result)) if type(result) is tuple else result
+
+
+def _thaw_one(item: Any) -> Any:
+    return thaw(item) if isinstance(item, InOrder) else item

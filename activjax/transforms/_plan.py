@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from activjax import program
 from activjax.transforms._actions import Actions, Read, Write, feeds
-from activjax.transforms._edit import Edit, as_edit, asks
+from activjax.transforms._edit import Edit, as_edit, asks, fitted
 from activjax.transforms._frame import ActivationFrame
+from activjax.transforms._holes import wide_enough
 from activjax.transforms._mapped import read_one
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector, as_selectors
@@ -50,15 +49,12 @@ def normalise_edits(
                 "place to go back to"
             )
         # Numbers become arrays, so that sweeping them does not compile again.
-        out.append((selector, jax.tree_util.tree_map(jnp.asarray, as_edit(pair[1]))))
+        out.append((selector, jax.tree_util.tree_map(_number, as_edit(pair[1]))))
     return tuple(out), mapping
 
 
-def _wide_enough(sites: Sequence[Site]) -> contextlib.AbstractContextManager[Any]:
-    """64 bits on, where a function turns them on for itself and its sites are made of them."""
-    kinds = {np.dtype(s.dtype).name for s in sites if isinstance(s.dtype, np.dtype)}
-    wide = kinds & {"int64", "uint64", "float64", "complex128"}
-    return jax.enable_x64(True) if wide else contextlib.nullcontext()
+def _number(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, (int, float, complex)) else leaf
 
 
 def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Read]:
@@ -76,7 +72,7 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                     "the result, or capture twice"
                 )
             target = resolve(selector, site, reading=True)
-            with _wide_enough([site]):
+            with wide_enough([site.dtype]):
                 one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
             inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
             found[site.name] = Read(site.name, target, inner)
@@ -113,7 +109,8 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
             for value in feeds(edit):
                 _check_each(value, target.loop_axes(), site)
             if not target.idle:
-                out.setdefault(site.name, []).append(Write(number, target, edit))
+                fit = fitted(edit, site.dtype, site.name)
+                out.setdefault(site.name, []).append(Write(number, target, fit))
             number += 1
     return out
 
@@ -172,7 +169,6 @@ def run(
         target.refuse_outside()
     frame = ActivationFrame(values, key)
     arrays = traced.arguments.arrays
-    with _wide_enough([t.site for t in targets]):
-        flat = program.interpret(traced.closed, arrays, plan, frame, outputs=outputs)
+    flat = program.interpret(traced.closed, arrays, plan, frame, outputs=outputs)
     out = traced.unflatten(flat) if outputs else None
     return out, {name: frame.taps[name] for name in reads}

@@ -19,8 +19,11 @@ def _floor(rows: Array) -> float:
 
 def _basis(rows: Array) -> Array:
     """[r, d] orthonormal rows of the same span; 0 in the place of those that add nothing to it."""
+    # Scaled so that squares neither overflow nor vanish, first by powers of two, since the
+    # reciprocal of a very large number would be flushed to zero.
+    large = jnp.max(jnp.abs(rows), initial=0) > 1
+    rows = rows * jnp.where(large, 2.0**-64, 2.0**64).astype(rows.dtype)
     size = jnp.max(jnp.abs(rows), initial=0)
-    # So that squares neither overflow nor vanish.
     rows = rows / jnp.where(size > 0, size, 1).astype(rows.dtype)
     if rows.shape[0] == 1:
         return rows / jnp.where(size > 0, jnp.linalg.norm(rows), 1).astype(rows.dtype)

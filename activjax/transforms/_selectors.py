@@ -63,6 +63,8 @@ def select(
         raise TypeError(f"select: expected a glob over site names, got {site!r}")
     if at is not None and not isinstance(at, Mapping):
         at = {"seq": at}
+    if loops is not None and not isinstance(loops, Mapping):
+        raise TypeError(f"select({site!r}): loops: expected {{name: index}}, got {loops!r}")
     named = {name: _plain(index) for name, index in (loops or {}).items()}
     places = {name: _position(site, name, index) for name, index in (at or {}).items()}
     return Selector(site, _plain(layers), named, places, reduce, max_steps)

@@ -67,7 +67,8 @@ def tag(x: T, name: str, *, axes: str | Sequence[str] | None = None) -> T:
       `x`, unchanged; it costs nothing until a transform asks for it.
 
     Raises:
-      ValueError: the name is not a path, or the number of axes differs from the value's.
+      ValueError: the name is not a path, or the axes are not as many as the value's or two have
+        one name.
       TypeError: a leaf is no array.
     """
     check_name(name, "tag")
@@ -90,6 +91,8 @@ def tag(x: T, name: str, *, axes: str | Sequence[str] | None = None) -> T:
                 f"{value.shape}; name every axis of one example"
             )
         names = None if axes is None else tuple(axes)
+        if names and len(set(names)) < len(names):
+            raise ValueError(f"tag {full!r}: two axes have one name in {' '.join(names)!r}")
         out.append(tag_p.bind(value, name=full, axes=names, batch_dims=(), batch_names=()))
     return jax.tree_util.tree_unflatten(treedef, out)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from activjax import program
 from activjax.transforms._holes import fill_value, poison, refuse
-from activjax.transforms._indices import Indices, Level, Steps, indices
+from activjax.transforms._indices import Indices, Level, Settling, Steps, indices
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector
 from activjax.transforms._sites import Site
@@ -75,9 +75,28 @@ class Target:
         if len(self.positions) > 1:
             return self._put_by_mask(x, value)
         axis, chosen = next(iter(self.positions))
-        where = (*(slice(None),) * axis, chosen.array())
-        out = x.at[where].set(value, mode="drop")
+        index = chosen.array()
+        if chosen.traced and not chosen.scalar:
+            # Of a repeated index the first place counts; the others are dropped.
+            first = chosen.first() == jnp.arange(index.shape[0])
+            index = jnp.where(first, index, x.shape[axis])
+        out = x.at[(*(slice(None),) * axis, index)].set(value, mode="drop")
         return poison(out, [chosen.outside()])
+
+    def settlings(self) -> list[Settling]:
+        """What makes a derivative with respect to what was read like the read itself."""
+        out, axis = [], 0
+        for level, (_, length) in zip(self.levels, self.site.loops, strict=True):
+            if isinstance(level, Indices):
+                out.append(level.settling(axis))
+            axis += (length is not None) if level is None else len(level.axis)
+        axis += len(self.site.mapped)
+        chosen = dict(self.positions)
+        for own in range(len(self.site.shape)):
+            if own in chosen:
+                out.append(chosen[own].settling(axis))
+            axis += len(chosen[own].axis) if own in chosen else 1
+        return [s for s in out if s is not None]
 
     def _put_by_mask(self, x: jax.Array, value: jax.Array) -> jax.Array:
         # Several axes: spread the value back over each axis in turn, and select by position.

@@ -164,10 +164,20 @@ class TopK(Edit):
         """`x` where it is among the k largest of its last axis, 0 elsewhere."""
         if x.ndim == 0:
             raise SiteError(f"site {ctx.site!r} is a scalar; top_k needs a last axis")
-        score = jnp.abs(x) if self.by == "magnitude" else x
+        k = jnp.asarray(self.k)
+        if not jnp.issubdtype(k.dtype, jnp.integer) or k.ndim:
+            raise SiteError(f"site {ctx.site!r}: top_k needs one whole number, got {k.aval}")
+        score = _magnitude(x) if self.by == "magnitude" else x
         order = jnp.argsort(score, axis=-1, descending=True, stable=True)
         rank = jnp.argsort(order, axis=-1)
-        return jnp.where(rank < jnp.asarray(self.k, rank.dtype), x, jnp.zeros_like(x))
+        return jnp.where(rank < k.astype(rank.dtype), x, jnp.zeros_like(x))
+
+
+def _magnitude(x: Array) -> Array:
+    if jnp.issubdtype(x.dtype, jnp.signedinteger):
+        # The magnitude of the least integer only fits an unsigned one.
+        return jnp.abs(x).astype(jnp.dtype(f"uint{jnp.iinfo(x.dtype).bits}"))
+    return jnp.abs(x)
 
 
 @edit
@@ -178,20 +188,23 @@ class Renorm(Edit):
 
     def apply(self, x: Array, ctx: Context) -> Array:
         """The edited value at the norm of the original."""
-        before = _norm(_vectors(x, ctx, "renorm"))
+        before, scale = _norm(_vectors(x, ctx, "renorm"))
         y = checked(self.edit.apply(x, ctx), x, ctx.site)
-        after = _norm(y)
+        after, new_scale = _norm(y)
         ratio = jnp.where(after > 0, before / jnp.where(after > 0, after, 1), 1)
-        return y * ratio.astype(y.dtype)
+        return (y.astype(ratio.dtype) / new_scale * ratio * scale).astype(y.dtype)
 
 
-def _norm(x: Array) -> Array:
-    """Norm of the last axis, kept; its derivative at 0 is 0, not NaN."""
+def _norm(x: Array) -> tuple[Array, Array]:
+    """Norm of the last axis, kept, as a number near 1 and a constant scale.
+
+    Its derivative at 0 is 0, not NaN.
+    """
     x = x.astype(_at_least_32(x.dtype))
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
     size = jnp.where(size > 0, size, 1)  # so that squares neither overflow nor vanish
     square = jnp.sum(jnp.abs(x / size) ** 2, axis=-1, keepdims=True)
-    return size * jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0), size
 
 
 @edit
