@@ -144,7 +144,9 @@ class ActivationFrame(program.Frame):
             return target.put(value, checked(new, part, site.name))
 
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
-        part = jax.eval_shape(target.get, jax.ShapeDtypeStruct(site.shape, site.dtype))
+        part = jax.ShapeDtypeStruct(site.shape, site.dtype)
+        if target.positions:
+            part = jax.eval_shape(target.get, part)
         mapped = mapped_axes(edit, part.shape, site.mapped)
         apply = over_mapped(one, site, mapped)
         seen = self._seen(site) if asks(write.edit) else {}

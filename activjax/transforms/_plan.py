@@ -72,8 +72,10 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                     "the result, or capture twice"
                 )
             target = resolve(selector, site, reading=True)
-            with wide_enough([site.dtype]):
-                one = jax.eval_shape(read_one(target), jax.ShapeDtypeStruct(site.shape, site.dtype))
+            one = jax.ShapeDtypeStruct(site.shape, site.dtype)
+            if target.positions or target.reduce is not None:
+                with wide_enough([site.dtype]):
+                    one = jax.eval_shape(read_one(target), one)
             inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
             found[site.name] = Read(site.name, target, inner)
     reads: dict[str, Read] = {}
