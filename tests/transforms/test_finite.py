@@ -34,10 +34,10 @@ def _edited(edit, x=X):
     ],
 )
 def test_gradients_of_edits_are_finite(make, value):
-    at_value = jax.grad(lambda u: _edited(make(u)))(value)
-    at_x = jax.grad(lambda x: _edited(make(value), x))(X)
+    at_value = jax.jit(jax.grad(lambda u: _edited(make(u))))(value)
+    at_x = jax.jit(jax.grad(lambda x: _edited(make(value), x)))(X)
     chex.assert_tree_all_finite((at_value, at_x))
-    chex.assert_tree_all_finite(jax.hessian(lambda u: _edited(make(u)))(value))
+    chex.assert_tree_all_finite(jax.jit(jax.hessian(lambda u: _edited(make(u))))(value))
 
 
 @pytest.mark.parametrize("rows", [np.eye(4)[:2], np.random.default_rng(0).normal(size=(2, 4))])
@@ -51,6 +51,7 @@ def test_projection_gradients_equal_finite_differences(rows):
             return aj.intervene(net, {"h": E.project_out(u)})(x)
 
         u = jnp.asarray(rows)
+        f = jax.jit(f)
         got, step = jax.grad(f)(u), 1e-6
         for i in np.ndindex(2, 4):
             d = jnp.zeros_like(u).at[i].set(step)
