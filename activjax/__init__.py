@@ -1,5 +1,6 @@
 """activjax: read, edit, enumerate and train through the activations of any JAX function."""
 
+from activjax.stats import harvest as harvest
 from activjax.transforms import (
     Selector as Selector,
     Site as Site,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from activjax.transforms._holes import wide_enough
 from activjax.transforms._mapped import read_one
 from activjax.transforms._names import SiteError
 from activjax.transforms._selectors import Selector, as_selectors
-from activjax.transforms._sites import Site, SiteTable, check_editable
+from activjax.transforms._sites import Site, SiteTable, check_editable, discover
 from activjax.transforms._targets import resolve
 
 Edits = Sequence[tuple[Selector, Edit]]
@@ -86,6 +87,46 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                 mask = Read.mask(found[site.name])
                 reads[mask.name] = mask
     return reads
+
+
+@dataclass(frozen=True)
+class Described:
+    """What `capture` will hand out for a site.
+
+    Attributes:
+      name: the site.
+      loops: the leading axes that loops leave.
+      shape: the axes after those: mapped ones, then the value's own.
+      dtype: of the value.
+      conditional: whether `name#valid` tells if it was reached.
+    """
+
+    name: str
+    loops: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: Any
+    conditional: bool
+
+
+def describe(f: Callable[..., Any], select: Any, args: tuple[Any, ...]) -> dict[str, Described]:
+    """What `capture(f, select)(*args)` will hand out, by site, in execution order.
+
+    Raises:
+      SiteError: as `capture`.
+    """
+    table = discover(program.trace(f, *args))
+    reads = plan_reads(table, as_selectors(select))
+    return {
+        read.name: Described(
+            read.name,
+            read.target.loop_axes(),
+            read.inner.shape,
+            read.inner.dtype,
+            f"{read.name}#valid" in reads,
+        )
+        for read in reads.values()
+        if not read.is_mask
+    }
 
 
 def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list[Write]]:
