@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.extend.core as jec
+from jax.extend import source_info_util
 
 Equation = jec.JaxprEqn
 Jaxpr = jec.Jaxpr
@@ -196,11 +197,25 @@ def remat_options(eqn: Equation) -> dict[str, Any]:
     return {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
 
 
+def mutates(eqn: Equation) -> bool:
+    """Whether an equation reads or writes a mutable reference, itself or inside."""
+    inward = {"RefEffect", "InternalMutableArrayEffect"}
+    return any(inward & {base.__name__ for base in type(e).__mro__} for e in eqn.effects)
+
+
 def speaks(eqn: Equation) -> bool:
     """Whether all effects of an equation go outward (prints, callbacks), none to a ref inside."""
-    inward = {"RefEffect", "InternalMutableArrayEffect"}
-    kinds = [{base.__name__ for base in type(e).__mro__} for e in eqn.effects]
-    return bool(kinds) and not any(inward & names for names in kinds)
+    return bool(eqn.effects) and not mutates(eqn)
+
+
+def is_object(eqn: Equation) -> bool:
+    """Whether an equation is an object that expands to a program (`call_hi_primitive`)."""
+    return _object(eqn) is not None
+
+
+def source(eqn: Equation) -> list[str]:
+    """The lines that made an equation, "file:line:column (function)", the innermost first."""
+    return source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
 
 
 def platforms(eqn: Equation) -> tuple[tuple[str, ...] | None, ...] | None:

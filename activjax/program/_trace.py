@@ -33,15 +33,16 @@ class Arguments:
         return jax.tree_util.tree_unflatten(self.treedef, leaves)
 
 
-def _is_array(leaf: Any) -> bool:
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf of a call is traced."""
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct))
 
 
 def split_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """Split a call's leaves: arrays are traced; numbers, strings, flags and objects stay static."""
     leaves, treedef = jax.tree_util.tree_flatten((args, kwargs))
-    arrays = tuple(leaf for leaf in leaves if _is_array(leaf))
-    static = tuple((i, leaf) for i, leaf in enumerate(leaves) if not _is_array(leaf))
+    arrays = tuple(leaf for leaf in leaves if is_array(leaf))
+    static = tuple((i, leaf) for i, leaf in enumerate(leaves) if not is_array(leaf))
     return Arguments(treedef, arrays, static)
 
 

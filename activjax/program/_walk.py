@@ -79,19 +79,24 @@ def _walk(
         inner = () if found else tuple(_compat.subprograms(eqn))
         if not found and not any(_holds(sub.jaxpr, interesting, memo) for sub in inner):
             continue
-        stack = _compat.name_stack(eqn)
-        here = replace(
-            place,
-            path=(*place.path, i),
-            scopes=(*place.scopes, *SCOPE.findall(stack)),
-            stack=f"{place.stack}/{stack}",
-            copy=place.copy or _compat.is_recomputation(eqn),
-        )
+        here = place_of(place, i, eqn)
         if found:
             yield eqn, here
             continue
-        for sub, within in _bodies(eqn, here):
+        for sub, within in bodies(eqn, here):
             yield from _walk(sub.jaxpr, interesting, within, memo)
+
+
+def place_of(around: Place, i: int, eqn: _compat.Equation) -> Place:
+    """The place of the i-th equation of the jaxpr that stands at `around`."""
+    stack = _compat.name_stack(eqn)
+    return replace(
+        around,
+        path=(*around.path, i),
+        scopes=(*around.scopes, *SCOPE.findall(stack)),
+        stack=f"{around.stack}/{stack}",
+        copy=around.copy or _compat.is_recomputation(eqn),
+    )
 
 
 def loop_info(eqn: _compat.Equation) -> LoopInfo:
@@ -103,7 +108,7 @@ def loop_info(eqn: _compat.Equation) -> LoopInfo:
     return LoopInfo(names[-1] if names else None, length)
 
 
-def _bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.ClosedJaxpr, Place]]:
+def bodies(eqn: _compat.Equation, here: Place) -> Iterator[tuple[_compat.ClosedJaxpr, Place]]:
     """Each program inside an equation, with its place."""
     kind = _compat.kind(eqn)
     if kind in OPENED:

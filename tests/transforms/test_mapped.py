@@ -109,5 +109,9 @@ def test_checkpoint_names_in_a_mapped_while_are_refused():
         return jax.lax.while_loop(lambda s: s[0] < n, step, (0, 0.0))
 
     assert aj.capture(f)(3)[1]["t"] == 3
+    try:
+        jax.make_jaxpr(jax.vmap(f))(jnp.array([1, 2]))
+    except NotImplementedError:
+        pytest.skip("jax 0.10 with jax_remat3 cannot map a checkpoint_name in a while itself")
     with pytest.raises(aj.SiteError, match="name the value with aj.tag"):
         aj.capture(jax.vmap(f))(jnp.array([1, 2]))
