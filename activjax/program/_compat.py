@@ -238,6 +238,11 @@ def shape(var: Any) -> tuple[int, ...]:
     return var.aval.shape
 
 
+def dtype(var: Any) -> Any:
+    """The dtype of a variable."""
+    return var.aval.dtype
+
+
 def rebind(eqn: Equation, invals: list[Any]) -> list[Any]:
     """Run one equation again, as it is, under the current trace."""
     out = eqn.primitive.bind(*invals, **eqn.primitive.get_bind_params(eqn.params))

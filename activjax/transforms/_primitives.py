@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +10,6 @@ from activjax import program
 from activjax.program import _compat
 from activjax.transforms._names import SiteError, glob, nearest
 from activjax.transforms._tag import tag_absolute
-
-# Segments of a name stack: markers first, then anything between slashes.
-_SEGMENT = re.compile(r"aj\.(module|scope|loop)\{([^{}]*)\}|([^/]+)")
 
 
 class _Tagging(program.Frame):
@@ -65,7 +61,7 @@ def _plan(traced: program.Program, primitive: str, scope: str) -> program.Plan:
     plan, wanted = program.Plan(), glob(scope)
     elsewhere: Counter[str] = Counter()
     for _, place in program.walk(traced.closed, lambda eqn: eqn.primitive.name == primitive):
-        path = scope_path(place.stack)
+        path = program.scope_path(place.stack)
         if not wanted.fullmatch(path):
             elsewhere[path or "(no scope)"] += 1
             continue
@@ -95,23 +91,3 @@ def _others(traced: program.Program, primitive: str) -> str:
         pass
     near = nearest(primitive, sorted(names))
     return f"; nearest: {', '.join(near)}" if near else f"; there are: {', '.join(sorted(names))}"
-
-
-def scope_path(stack: str) -> str:
-    """The path in a name stack: that of the innermost module, or all named scopes around.
-
-    Inside a module that `tag_modules` marked only `aj.scope`s append: some libraries put a scope
-    around each layer and some do not.
-    """
-    while (plain := re.sub(r"(?<![\w.])\w+\(([^()]*)\)", r"\1", stack)) != stack:
-        stack = plain  # jvp(vmap(net)) -> net
-    path: list[str] = []
-    in_module = False
-    for kind, inside, name in _SEGMENT.findall(stack):
-        if kind == "module":
-            path, in_module = [inside] if inside else [], True
-        elif kind == "scope":
-            path.append(inside)
-        elif name and name != "rematted_computation" and not in_module:
-            path.append(name)
-    return "/".join(path)
