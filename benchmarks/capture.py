@@ -11,7 +11,6 @@ hooks, each against its own bare program.
 from __future__ import annotations
 
 import argparse
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +19,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _timing import Function, measure, show
 
 import activjax as aj
 
 LAYERS, D, HEADS, VOCABULARY = 12, 768, 12, 50257
 BATCH, SEQ = 4, 128
-Function = Callable[[], Any]
 
 
 def _normalised(x: jax.Array) -> jax.Array:
@@ -219,29 +218,6 @@ def torch_variants(threads: int) -> dict[str, Function] | None:
         "hooks on all modules": run(everything),
         "edit of every block": run(residuals, edit=True),
     }
-
-
-def measure(calls: dict[str, Function], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call in each round, all calls in random order within a round."""
-    out = {name: np.zeros(rounds) for name in calls}
-    order = list(calls)
-    for call in calls.values():
-        jax.block_until_ready(call())
-    for i in range(rounds):
-        random.Random(i).shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            jax.block_until_ready(calls[name]())
-            out[name][i] = time.perf_counter() - start
-    return out
-
-
-def show(title: str, times: dict[str, np.ndarray], more: dict[str, str]) -> None:
-    """A table of ratios to "bare"."""
-    print(f"\n{title}: bare {np.median(times['bare']) * 1e3:.0f} ms (median)")
-    for name, seconds in times.items():
-        low, mid, high = np.percentile(seconds / times["bare"], [25, 50, 75])
-        print(f"  {name:26s} {mid:5.3f}  [{low:5.3f}, {high:5.3f}]  {more.get(name, '')}")
 
 
 def trace_times(programs: dict[str, Any], rounds: int) -> dict[str, np.ndarray]:

@@ -7,10 +7,15 @@ Each returns a small frozen pytree, most with a `predict` or `transform`. To map
 from activjax.fit._kmeans import KMeans as KMeans, kmeans as kmeans, majority_vote as majority_vote
 from activjax.fit._logistic import Logistic as Logistic, logistic as logistic
 from activjax.fit._neighbours import knn as knn, pairwise_sq_euclidean as pairwise_sq_euclidean
+from activjax.fit._pattern import activation_pattern as activation_pattern
 from activjax.fit._pca import (
     PCA as PCA,
     Standardise as Standardise,
     pca as pca,
     standardise as standardise,
 )
-from activjax.fit._ridge import Linear as Linear, ridge as ridge
+from activjax.fit._ridge import (
+    Linear as Linear,
+    ridge as ridge,
+    ridge_from_moments as ridge_from_moments,
+)

@@ -76,3 +76,48 @@ def _ridge(X: Array, y: Array, l2: Array) -> Linear:
         coef = dot(X.T, dual)
     coef = coef.reshape(d, *y.shape[1:])
     return Linear(coef, y_mean - dot(x_mean, coef))
+
+
+def ridge_from_moments(
+    scatter_xx: Any, scatter_xy: Any, mean_x: Any, mean_y: Any, l2: Any
+) -> Linear:
+    """Ridge regression from accumulated moments: no example is stored.
+
+    Minimises what `ridge` does. The examples themselves are not there to correct by, so the error
+    is that of the normal equations: about the condition of `scatter_xx + l2` times rounding.
+
+    Args:
+        scatter_xx: `[d, d]`, sums of products of deviations (`stats.moments("full")`).
+        scatter_xy: `[d]` or `[d, outputs]`, the same with the targets (`stats.cross()`).
+        mean_x: `[d]`.
+        mean_y: `[]` or `[outputs]`.
+        l2: positive scalar, in squared units of the features; may be traced.
+
+    Returns:
+        Linear, in the dtype of `scatter_xx`. NaN in, NaN out.
+
+    Raises:
+        ValueError: wrong shapes, or `l2 <= 0` (where its value is known).
+    """
+    xx = _check.matrix(scatter_xx, "ridge_from_moments: scatter_xx")
+    d = xx.shape[0]
+    if xx.shape != (d, d):
+        raise ValueError(f"ridge_from_moments: scatter_xx has shape {xx.shape}, expected [d, d]")
+    xy = _check.targets(scatter_xy, d, xx, "ridge_from_moments: scatter_xy")
+    mean_x, mean_y = (jnp.asarray(m, xx.dtype) for m in (mean_x, mean_y))
+    if mean_x.shape != (d,) or mean_y.shape != xy.shape[1:]:
+        raise ValueError(
+            f"ridge_from_moments: the means have shapes {mean_x.shape} and {mean_y.shape}, "
+            f"expected {(d,)} and {xy.shape[1:]}"
+        )
+    return _from_moments(xx, xy, mean_x, mean_y, _check.penalty(l2, xx, "ridge_from_moments: l2"))
+
+
+@jax.jit
+def _from_moments(xx: Array, xy: Array, mean_x: Array, mean_y: Array, l2: Array) -> Linear:
+    columns = xy.reshape(xy.shape[0], -1)
+    matrix = xx + l2 * jnp.eye(xx.shape[0], dtype=xx.dtype)
+    factor = cho_factor(matrix, lower=True)
+    coef = cho_solve(factor, columns)
+    coef = (coef + cho_solve(factor, columns - dot(matrix, coef))).reshape(xy.shape)
+    return Linear(coef, mean_y - dot(mean_x, coef))

@@ -163,9 +163,9 @@ def channels(what: str, like: Any) -> tuple[int, Any]:
     return shape[-1], sums_dtype(dtype)
 
 
-def sums_dtype(dtype: Any) -> Any:
-    """float64 for float64, else float32."""
-    return jnp.float64 if dtype == jnp.float64 else jnp.float32
+def sums_dtype(*dtypes: Any) -> Any:
+    """float64 if one of these is, else float32."""
+    return jnp.float64 if jnp.float64 in dtypes else jnp.float32
 
 
 def need_ids(what: str, rows: Table) -> tuple[Array, Array]:

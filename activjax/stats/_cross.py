@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
+from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, sums_dtype, table
 from activjax.stats._count import Count
 from activjax.stats._moments import centre, shift
 from activjax.stats._sums import Sum
@@ -69,7 +69,7 @@ def cross() -> Accumulator:
 def _init(like: Any) -> _State:
     like_x, like_y = _pair(like)
     (dx, type_x), (dy, type_y) = channels("cross", like_x), channels("cross", like_y)
-    dtype = jnp.promote_types(type_x, type_y)
+    dtype = sums_dtype(type_x, type_y)
     sizes = ((dx,), (dy,), (dx,), (dy,), (dx, dy))
     return _State(Count.zeros(), *(Sum.zeros(size, dtype) for size in sizes))
 
@@ -131,7 +131,8 @@ class RangeSketch:
       n: rows counted.
       mean: `[d]`.
       eigenvalues: `[k]`, decreasing: those of the best-known part of the covariance (divisor
-        `n - 1`). None exceeds the true one of its rank, but for rounding.
+        `n - 1`; all 0 for fewer than two rows). None exceeds the true one of its rank, but for
+        rounding.
       eigenvectors: `[d, k]`, orthonormal columns.
       trace: the trace of the covariance, exact but for rounding.
     """
@@ -192,8 +193,7 @@ def range_sketch(key: Key[Array, ""], k: int) -> Accumulator:
 
     def finish(state: _State) -> RangeSketch:
         found = _finish(state)
-        free = found.n.to(found.scatter.dtype) - 1
-        free = jnp.where(free > 0, free, jnp.nan)
+        free = jnp.maximum(found.n.to(found.scatter.dtype) - 1, 1)
         d, dtype = found.scatter.shape[0], found.scatter.dtype
         values, vectors = _nystrom(found.scatter / free, directions(d, dtype))
         trace = jnp.sum(found.variance_sum_x) / free

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
+from activjax.stats._blocks import fold
 from activjax.stats._count import Count, total
 
 _BITS = 16  # of a bfloat16
@@ -129,19 +130,25 @@ def histogram(bits: int = _BITS, *, per_channel: bool = False) -> Accumulator:
 
     def update(state: _State, x: Any, rows: Rows = EVERY) -> _State:
         t = table("histogram", x, rows)
-        ordered, nan = ordered_bits(t.x)
-        kept = t.mask[:, None]
-        place = (ordered >> (_BITS - bits)).astype(jnp.int32)
-        # One bin more, for what does not count.
-        place = jnp.where(kept & ~nan, place, bins)
-        if per_channel:
-            d = t.x.shape[1]
-            place = place + jnp.arange(d, dtype=jnp.int32) * (bins + 1)
-            new = jnp.zeros(d * (bins + 1), jnp.uint32).at[place.ravel()].add(1)
-            new = new.reshape(d, bins + 1)[:, :bins]
-        else:
-            new = jnp.zeros(bins + 1, jnp.uint32).at[place.ravel()].add(1)[:bins]
-        nans = total(kept & nan, axis=0 if per_channel else None)
+        d = t.x.shape[1]
+
+        def count(new: tuple[Array, Array], block: Any) -> tuple[Array, Array]:
+            counts, nans = new
+            x, mask = block
+            ordered, nan = ordered_bits(x)
+            kept = mask[:, None]
+            place = (ordered >> (_BITS - bits)).astype(jnp.int32)
+            # One bin more, for what does not count.
+            place = jnp.where(kept & ~nan, place, bins)
+            if per_channel:
+                place = place + jnp.arange(d, dtype=jnp.int32) * (bins + 1)
+            nans = nans + total(kept & nan, axis=0 if per_channel else None)
+            return counts.at[place.ravel()].add(jnp.uint32(1)), nans
+
+        lead = (d,) if per_channel else ()
+        start = jnp.zeros((d if per_channel else 1) * (bins + 1), jnp.uint32)
+        new, nans = fold(count, (start, jnp.zeros(lead, jnp.uint32)), (t.x, t.mask), d)
+        new = new.reshape(*lead, bins + 1)[..., :bins]
         return _State(state.counts.add(new), state.nan.add(nans))
 
     def merge(a: _State, b: _State) -> _State:

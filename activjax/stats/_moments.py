@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
+from activjax.stats._blocks import fold
 from activjax.stats._count import Count, total
 from activjax.stats._sums import Sum
 
@@ -120,8 +121,11 @@ def moments(
         sums, skipped = state
         t = table("moments", x, rows)
         x = t.x.astype(sums.mean.high.dtype)
+        if labels is None and full:
+            return _merge(True, sums, _batch(True, x, t.mask)), skipped
         if labels is None:
-            return _merge(full, sums, _batch(full, x, t.mask)), skipped
+            one = lambda s, block: _merge(False, s, _batch(False, *block))  # noqa: E731
+            return fold(one, sums, (x, t.mask), x.shape[1]), skipped
         if t.labels is None:
             raise ValueError(f"moments(labels={labels}): expected rows=Rows(labels=...)")
         known = (t.labels >= 0) & (t.labels < labels)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from activjax.stats._accumulator import sums_dtype
+
 
 def cka(X: Float[Array, "n dx"], Y: Float[Array, "n dy"], *, debiased: bool = True) -> Array:
     """Linear centred kernel alignment of two sets of features of the same examples.
@@ -156,7 +158,7 @@ def _pair(what: str, X: Any, Y: Any) -> tuple[Array, Array]:
         raise ValueError(
             f"{what}: X has shape {X.shape} and Y {Y.shape}, expected [n, dx] and [n, dy]"
         )
-    dtype = jnp.promote_types(jnp.promote_types(X.dtype, Y.dtype), jnp.float32)
+    dtype = sums_dtype(X.dtype, Y.dtype)
     return X.astype(dtype), Y.astype(dtype)
 
 

@@ -65,7 +65,7 @@ def top_k(k: int, *, by: Literal["value", "magnitude"] = "value") -> Accumulator
     def init(like: Any) -> _State:
         channels("top_k", like)
         dtype = jnp.result_type(like)
-        size = jnp.zeros(k, _size_dtype(dtype))
+        size = jnp.zeros(k, _size_dtype(dtype, by))
         places = _nowhere(k), _nowhere(k), _nowhere(k)
         return _State(jnp.ones(k, bool), size, places, jnp.zeros(k, dtype), Count.zeros())
 
@@ -75,29 +75,25 @@ def top_k(k: int, *, by: Literal["value", "magnitude"] = "value") -> Accumulator
         n, d = t.x.shape
         if n == 0 or d == 0:
             return state
-        size = t.x.astype(_size_dtype(t.x.dtype))
-        size = jnp.abs(size) if by == "magnitude" else size
-        nan = jnp.isnan(size)
-        fits = t.mask[:, None] & ~nan
-        size = jnp.where(fits, size, _lowest(size.dtype))
+        size, bad = _sizes(t.x, by)
         # The k largest values lie in the k rows of the largest maxima (equal ones by place).
         best = jnp.max(size, axis=1)
-        none = ~jnp.any(fits, axis=1)
+        none = ~t.mask if bad is None else ~t.mask | (best == bad)
         order = jnp.arange(n, dtype=jnp.int32)
-        *_, chosen = jax.lax.sort((none, _reverse(best), ids, positions, order), num_keys=4)
+        *_, chosen = jax.lax.sort((none, ~best, ids, positions, order), num_keys=4)
         chosen = chosen[: min(k, n)]
+        # In each of them the k largest; of equals `jax.lax.top_k` takes the first.
+        x = t.x[chosen]
+        size, channel = jax.lax.top_k(_sizes(x, by)[0], min(k, d))
 
         def spread(a: Array) -> Array:
-            return jnp.broadcast_to(a[chosen][:, None], (len(chosen), d)).ravel()
+            return jnp.broadcast_to(a[chosen][:, None], size.shape).ravel()
 
-        channel = jnp.broadcast_to(jnp.arange(d, dtype=jnp.uint32), (len(chosen), d)).ravel()
-        found = _State(
-            ~fits[chosen].ravel(),
-            jnp.where(fits[chosen], size[chosen], 0).ravel(),
-            (spread(ids), spread(positions), channel),
-            t.x[chosen].ravel(),
-            Count.zeros().add(total(t.mask[:, None] & nan)),
-        )
+        empty = spread(none) if bad is None else spread(none) | (size == bad).ravel()
+        value = jnp.take_along_axis(x, channel, axis=1).ravel()
+        places = spread(ids), spread(positions), channel.ravel().astype(jnp.uint32)
+        missing = total(t.mask[:, None] & jnp.isnan(t.x)) if bad is not None else jnp.uint32(0)
+        found = _State(empty, size.ravel(), places, value, Count.zeros().add(missing))
         return _best(k, state, found)
 
     def finish(state: _State) -> TopK:
@@ -109,28 +105,39 @@ def top_k(k: int, *, by: Literal["value", "magnitude"] = "value") -> Accumulator
     return Accumulator(init, update, lambda a, b: _best(k, a, b), finish)
 
 
-def _size_dtype(dtype: Any) -> Any:
-    if jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_):
-        return jnp.int32 if dtype.itemsize < 4 or dtype == jnp.int32 else dtype
-    return dtype
+def _sizes(x: Array, by: str) -> tuple[Array, int | None]:
+    """Integers in the order of the values, and the one that stands for NaN (None: there is none).
+
+    So -infinity is larger than NaN, 0 equals -0, and `~` reverses the order without overflow.
+    """
+    dtype = _size_dtype(x.dtype, by)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        if by == "value" or not jnp.issubdtype(x.dtype, jnp.signedinteger):
+            return x.astype(dtype), None
+        return jnp.where(x < 0, (~x).astype(dtype) + 1, x.astype(dtype)), None
+    x = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+    lowest, highest = jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
+    bits = jax.lax.bitcast_convert_type(jnp.abs(x) if by == "magnitude" else x, dtype)
+    ordered = jnp.where(x == 0, 0, jnp.where(bits < 0, bits ^ highest, bits))
+    return jnp.where(jnp.isnan(x), lowest, ordered), lowest
 
 
-def _lowest(dtype: Any) -> Any:
-    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+def _size_dtype(dtype: Any, by: str) -> Any:
+    """The integers in which values of a dtype are compared."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.int64 if dtype.itemsize == 8 else jnp.int32
+    if by == "magnitude" and jnp.issubdtype(dtype, jnp.signedinteger):
+        return jnp.uint64 if dtype.itemsize == 8 else jnp.uint32
+    return jnp.int32 if dtype.itemsize < 4 else dtype
 
 
 def _nowhere(k: int) -> Array:
     return jnp.full(k, 2**32 - 1, jnp.uint32)
 
 
-def _reverse(x: Array) -> Array:
-    """Numbers in the opposite order; applied twice, the numbers. No integer overflows."""
-    return -x if jnp.issubdtype(x.dtype, jnp.floating) else ~x
-
-
 def _best(k: int, a: _State, b: _State) -> _State:
     both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a[:-1], b[:-1])
     empty, size, places, value = both
-    ordered = jax.lax.sort((empty, _reverse(size), *places, value), num_keys=5)
+    ordered = jax.lax.sort((empty, ~size, *places, value), num_keys=5)
     empty, size, example, position, channel, value = (v[:k] for v in ordered)
-    return _State(empty, _reverse(size), (example, position, channel), value, a.nan + b.nan)
+    return _State(empty, ~size, (example, position, channel), value, a.nan + b.nan)

@@ -26,6 +26,7 @@ ACCUMULATORS = {
     "top_k": stats.top_k(6),
     "top_k by magnitude": stats.top_k(6, by="magnitude"),
     "coactive": stats.coactive(),
+    "exceedances": stats.exceedances((0.0, 0.5, -1.0)),
     "coactive by label": stats.coactive(0.3, labels=3),
     "reservoir": stats.reservoir(KEY, 9),
     "range_sketch": stats.range_sketch(KEY, 3),
@@ -345,6 +346,37 @@ def test_coactivation_equals_counting():
         np.testing.assert_array_equal(np.asarray(found.active)[label], on.sum(0))
         np.testing.assert_allclose(found.rates()[label], on.mean(0), rtol=2 * EPS)
     assert int(found.skipped) == (rows.mask & ~np.isin(rows.labels, range(3))).sum()
+
+
+def test_exceedances_equal_counting():
+    x, rows = data(300)
+    found = found_in(ACCUMULATORS["exceedances"], x, rows)
+    for i, level in enumerate((0.0, 0.5, -1.0)):
+        np.testing.assert_array_equal(np.asarray(found.counts)[i], (x[rows.mask] > level).sum(0))
+    np.testing.assert_allclose(found.rates()[0], (x[rows.mask] > 0).mean(0), rtol=2 * EPS)
+    with pytest.raises(ValueError, match="thresholds are"):
+        stats.exceedances(())
+
+
+@pytest.mark.parametrize("name", ["diagonal", "histogram", "histogram by channel", "exceedances"])
+def test_large_batches_are_taken_block_by_block(name):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 128)) + 5).astype(np.float32)  # two blocks and a part of one
+    rows = Rows(mask=rng.random(3000) < 0.9)
+    acc = ACCUMULATORS[name]
+    found, kept = found_in(acc, x, rows), x[rows.mask]
+    if name == "diagonal":
+        # One rounding of a mean of 5, and of some thousand squares.
+        np.testing.assert_allclose(found.mean, kept.mean(0, dtype=float), rtol=2 * EPS)
+        np.testing.assert_allclose(found.variance(0), kept.var(0, dtype=float), rtol=1000 * EPS)
+    elif name == "exceedances":
+        np.testing.assert_array_equal(np.asarray(found.counts)[0], (kept > 0).sum(0))
+    else:
+        small = found_in(acc, x[:100], Rows(mask=rows.mask[:100]), 50)
+        for start in range(100, 3000, 50):
+            part = x[start : start + 50], Rows(mask=rows.mask[start : start + 50])
+            small = jax.tree.map(lambda a, b: a + b, small, found_in(acc, *part))
+        np.testing.assert_array_equal(np.asarray(found.counts), np.asarray(small.counts))
 
 
 def test_a_reservoir_is_a_uniform_sample():
