@@ -66,7 +66,7 @@ def lda(X: Any, y: Int[Array, "n"], *, n_classes: int, shrinkage: Any = 0.0) -> 
     probability (those of its solver "svd" do not differ).
 
     Args:
-        X: `[n, d]`, `n >= 2`.
+        X: `[n, d]`.
         y: labels `0 .. n_classes - 1`. A class without examples is never predicted. Labels traced
             under `jit` cannot be checked; one out of range counts as no class.
         n_classes: at least 2; static.
@@ -79,19 +79,17 @@ def lda(X: Any, y: Int[Array, "n"], *, n_classes: int, shrinkage: Any = 0.0) -> 
         inverse: the fit is **NaN** and predicts -1, never the rounding error's answer. Give some
         shrinkage, or drop features. Singular means that some feature has at most `4 eps (d +
         sqrt(n))` of its variance left after the others are regressed out, about what rounding
-        leaves. The fit is NaN too if `X` has a NaN, or no variance within classes at all.
+        leaves. The fit is NaN too if `X` has a NaN, or no variance within classes at all (as
+        where every class has one example).
 
     Raises:
-        ValueError: wrong shapes, fewer than two examples, labels or `shrinkage` out of range, or
-            no shrinkage with `n <= d` (where its value is known).
+        ValueError: wrong shapes, no examples, or labels or `shrinkage` out of range (where they
+            are known).
     """
     X = _check.matrix(X, "lda: X")
-    n, d = X.shape
-    if n < 2:
-        raise ValueError("lda: X has 1 example, expected at least 2: one has no variance")
     if n_classes < 2:
         raise ValueError(f"lda: n_classes is {n_classes}, expected at least 2")
-    y = _check.labels(y, n, n_classes, "lda: y")
+    y = _check.labels(y, X.shape[0], n_classes, "lda: y")
     known = None if isinstance(shrinkage, Tracer) else np.asarray(shrinkage)
     shrinkage = jnp.asarray(shrinkage, X.dtype)
     if shrinkage.ndim:
@@ -100,11 +98,6 @@ def lda(X: Any, y: Int[Array, "n"], *, n_classes: int, shrinkage: Any = 0.0) -> 
         )
     if known is not None and not 0 <= known <= 1:
         raise ValueError(f"lda: shrinkage is {known}, expected a number in [0, 1]")
-    if known == 0 and n <= d:
-        raise ValueError(
-            f"lda: {n} examples of {d} features have a singular covariance within classes; give "
-            "shrinkage > 0, or fewer features (pca)"
-        )
     return _lda(X, y, shrinkage, n_classes)
 
 

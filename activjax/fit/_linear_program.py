@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from activjax.fit._exact import cancelled
+
 Status = Literal["optimal", "infeasible", "unbounded", "failed"]
+
+_TOLERANCE = 1e-7  # of HiGHS, for constraints
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,15 @@ class Certificate:
         eq: multipliers of `A_eq x = b_eq`.
         violation: see above.
         exact: whether `violation > 0` was found in exact arithmetic on the numbers as given.
-            Unbounded variables allow that only where their coefficients cancel exactly.
+        multipliers: those of that proof, `ub` and then `eq`: within rounding of them, and such that
+            the coefficients of unbounded variables cancel exactly. Empty where none were found.
     """
 
     ub: np.ndarray
     eq: np.ndarray
     violation: float
     exact: bool
+    multipliers: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,9 @@ def linear_program(
     it is found as the dual solution of the elastic problem (minimise the total amount by which
     constraints are broken) and checked in rational arithmetic.
 
+    Optimal values hold up to HiGHS's tolerances (1e-7 in constraints and reduced costs): scale the
+    problem so that its numbers are near 1.
+
     Args:
         c: `[n]`.
         A_ub, b_ub: `[m, n]` and `[m]`; None for none.
@@ -103,23 +112,32 @@ def linear_program(
     p = _problem(c, A_ub, b_ub, A_eq, b_eq, lower, upper)
     found = _solve(p)
     if found.status == 0:
-        y, z = np.maximum(-found.ineqlin.marginals, 0), -found.eqlin.marginals
-        bound = _at_least(p, y, z, p.c)
-        return LinearProgram("optimal", found.x, float(p.c @ found.x), y, z, bound,
-                             message=found.message)  # fmt: skip
+        return _optimal(p, found)
     if found.status == 1:
         return LinearProgram("failed", None, float("nan"), message=found.message)
     broken, x, y, z = _elastic(p)
     if broken is None:
         return LinearProgram("failed", None, float("nan"), message=found.message)
     certificate = _certificate(p, y, z)
-    if certificate.violation > 0 and (certificate.exact or found.status == 2):
+    # HiGHS's presolve takes some unbounded problems for infeasible: its word is not enough.
+    clear = broken > _TOLERANCE and found.status == 2
+    if certificate.violation > 0 and (certificate.exact or clear):
         return LinearProgram("infeasible", None, float("inf"), certificate=certificate,
                              message=found.message)  # fmt: skip
-    ray = _ray(p)
-    if ray is not None and found.status != 2:
+    ray = _ray(p) if broken <= _TOLERANCE else None
+    if ray is not None:
         return LinearProgram("unbounded", x, float("-inf"), ray=ray, message=found.message)
+    again = _solve(p, presolve=False)
+    if again.status == 0:
+        return _optimal(p, again)
     return LinearProgram("failed", None, float("nan"), message=found.message)
+
+
+def _optimal(p: _Problem, found: Any) -> LinearProgram:
+    y, z = np.maximum(-found.ineqlin.marginals, 0), -found.eqlin.marginals
+    bound = _at_least(p, y, z, p.c)
+    value = float(p.c @ found.x)
+    return LinearProgram("optimal", found.x, value, y, z, bound, message=found.message)
 
 
 def _problem(
@@ -165,12 +183,12 @@ def _problem(
     return _Problem(c, *ub, *eq, *bounds)
 
 
-def _solve(p: _Problem) -> Any:
+def _solve(p: _Problem, presolve: bool = True) -> Any:
     from scipy.optimize import linprog
 
-    return linprog(
-        p.c, p.A_ub, p.b_ub, p.A_eq, p.b_eq, np.stack([p.lower, p.upper], 1), method="highs"
-    )
+    bounds = np.stack([p.lower, p.upper], 1)
+    constraints = (p.A_ub, p.b_ub, p.A_eq, p.b_eq)
+    return linprog(p.c, *constraints, bounds, method="highs", options={"presolve": presolve})
 
 
 def _elastic(p: _Problem) -> tuple[float | None, Any, np.ndarray, np.ndarray]:
@@ -194,14 +212,17 @@ def _elastic(p: _Problem) -> tuple[float | None, Any, np.ndarray, np.ndarray]:
 
 
 def _certificate(p: _Problem, y: np.ndarray, z: np.ndarray) -> Certificate:
-    exact = _exactly_at_least(p, y, z)
-    if exact is not None:
-        return Certificate(y, z, float(exact), exact > 0)
     slope = p.A_ub.T @ y + p.A_eq.T @ z
     size = np.abs(p.A_ub).T @ y + np.abs(p.A_eq).T @ np.abs(z)
-    free = ~np.isfinite(np.where(slope > 0, p.lower, p.upper))
-    # Coefficients of free variables should cancel; what rounding leaves of them is put to 0.
     rounding = 1e-9 * (1 + size)
+    # Coefficients that need a bound which is not there should cancel.
+    free = ~np.isfinite(np.where(slope > 0, p.lower, p.upper))
+    open_ = ~(np.isfinite(p.lower) & np.isfinite(p.upper)) & (np.abs(slope) <= rounding)
+    rows, weights = np.vstack([p.A_ub, p.A_eq]), np.concatenate([y, z])
+    multipliers = cancelled(rows[:, free | open_], weights, np.arange(len(weights)) < len(y))
+    exact = _exactly_at_least(p, multipliers)
+    if exact is not None:
+        return Certificate(y, z, float(exact), exact > 0, tuple(multipliers))
     if (free & (np.abs(slope) > rounding)).any():
         return Certificate(y, z, float("-inf"), False)
     kept = np.where(free, 0.0, slope)
@@ -209,9 +230,8 @@ def _certificate(p: _Problem, y: np.ndarray, z: np.ndarray) -> Certificate:
     return Certificate(y, z, float(kept @ at - p.b_ub @ y - p.b_eq @ z), False)
 
 
-def _exactly_at_least(p: _Problem, y: np.ndarray, z: np.ndarray) -> Fraction | None:
+def _exactly_at_least(p: _Problem, weights: list[Fraction]) -> Fraction | None:
     """The least value of the weighted constraints within the bounds; None where there is none."""
-    weights = [*map(Fraction, y.tolist()), *map(Fraction, z.tolist())]
     rows = np.vstack([p.A_ub, p.A_eq])
     used = [i for i, w in enumerate(weights) if w]
     sides = np.concatenate([p.b_ub, p.b_eq])

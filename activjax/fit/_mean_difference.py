@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Int32
 
@@ -28,12 +29,13 @@ class MeanDifference:
     midpoint: Float[Array, "d"]
 
     def score(self, X: Any) -> Float[Array, "m"]:
-        """`(x - midpoint) . direction` of the rows of `X`, `[m, d]`: positive nearer to class 1.
+        """Where the rows of `X`, `[m, d]`, lie along the direction.
 
-        In squared units of `X`: half of `|x - mean_0|^2 - |x - mean_1|^2`.
+        -1/2 at the mean of class 0, 1/2 at that of class 1, 0 half way; all 0 if those are equal.
         """
         X = _check.features(X, self.direction.shape[0], self.direction, "MeanDifference: X")
-        return dot(X - self.midpoint, self.direction)
+        size = jnp.sum(jnp.square(self.direction))
+        return dot(X - self.midpoint, self.direction) / jnp.where(size == 0, 1, size)
 
     def predict(self, X: Any) -> Int32[Array, "m"]:
         """The class of the nearer mean for every row of `X`; 0 half way, -1 where that is NaN."""
@@ -44,10 +46,9 @@ class MeanDifference:
 def mean_difference(X: Any, y: Int[Array, "n"]) -> MeanDifference:
     """The direction from the mean of class 0 to the mean of class 1.
 
-    The direction that moves the mean of one class onto the other, and the one from which no
-    linear change of the concept can hide (Belrose, "Diff-in-means concept editing is worst-case
-    optimal", 2023; Marks and Tegmark, "The geometry of truth", 2024). Unlike `lda` and `logistic`
-    it ignores how features vary together.
+    With its midpoint, the nearest-mean classifier; as a probe, "mass-mean" (Marks and Tegmark,
+    "The geometry of truth", 2024). Unlike `lda` and `logistic` it ignores how features vary
+    together, so it is defined for any `n` and `d` and has nothing to tune.
 
     Args:
         X: `[n, d]`.
@@ -56,30 +57,22 @@ def mean_difference(X: Any, y: Int[Array, "n"]) -> MeanDifference:
 
     Returns:
         MeanDifference, in the dtype of `X`. NaN where `X` has a NaN in that feature, and
-        everywhere if a class has no examples (under `jit`).
+        everywhere if a class has no examples; a direction with a NaN predicts -1.
 
     Raises:
-        ValueError: wrong shapes, no examples, labels out of range, or a class without examples
-            (where labels are known).
+        ValueError: wrong shapes, no examples, or labels out of range (where they are known).
     """
     X = _check.matrix(X, "mean_difference: X")
-    if jnp.asarray(y).dtype == bool:
-        y = jnp.asarray(y).astype(jnp.int32)
-    known = not isinstance(y, Tracer)
-    labels = _check.labels(y, X.shape[0], 2, "mean_difference: y")
-    if known and not isinstance(labels, Tracer):
-        ones = int(jnp.sum(labels))
-        if ones in (0, X.shape[0]):
-            raise ValueError(
-                f"mean_difference: all {X.shape[0]} labels are {min(ones, 1)}, expected examples "
-                "of both classes"
-            )
-    return _mean_difference(X, labels)
+    labels: Any = y if isinstance(y, Tracer) else np.asarray(y)
+    labels = labels.astype(np.int32) if labels.dtype == bool else labels
+    return _mean_difference(X, _check.labels(labels, X.shape[0], 2, "mean_difference: y"))
 
 
 @jax.jit
 def _mean_difference(X: Array, y: Array) -> MeanDifference:
     member = jax.nn.one_hot(y, 2, dtype=X.dtype)
     centre = jnp.mean(X, axis=0)  # what the classes share cancels here and not in the difference
-    means = dot((member / jnp.sum(member, axis=0)).T, X - centre)
+    sizes = jnp.sum(member, axis=0)[:, None]
+    # Not left to 0 / 0: XLA folds a one-hot 0 divided by anything to 0.
+    means = jnp.where(sizes > 0, dot(member.T, X - centre) / sizes, jnp.nan)
     return MeanDifference(means[1] - means[0], centre + (means[0] + means[1]) / 2)

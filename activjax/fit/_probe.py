@@ -21,20 +21,24 @@ class Probe:
 
     Attributes:
         accuracy: on the test examples.
-        control_accuracy: `[draws]`, on as many control tasks.
+        accuracy_seen: on those whose type was trained on; NaN if there are none.
+        control_accuracy: `[draws]`, on as many control tasks, for the same examples.
+        seen: the share of test examples whose type was trained on.
         majority: accuracy of always naming the most frequent training label.
         converged: whether all fits converged; accuracies of one that has not are NaN.
     """
 
     accuracy: Float[Array, ""]
+    accuracy_seen: Float[Array, ""]
     control_accuracy: Float[Array, "draws"]
+    seen: Float[Array, ""]
     majority: Float[Array, ""]
     converged: Bool[Array, ""]
 
     @property
     def selectivity(self) -> Float[Array, "draws"]:
-        """Accuracy less that on the control task: near 0 for a probe that learns by heart."""
-        return self.accuracy - self.control_accuracy
+        """Accuracy less that on the control task, on seen types: 0 for one that remembers all."""
+        return self.accuracy_seen - self.control_accuracy
 
 
 def probe(
@@ -52,8 +56,8 @@ def probe(
     Hewitt and Liang, "Designing and interpreting probes with control tasks" (2019): in a control
     task every *type* (a word, say) has one label, drawn at random from the distribution of the
     training labels, for all its examples. Only a probe that remembers types can do well there.
-    Test examples of types that were not trained on cannot be known; if every example is a type of
-    its own, the control accuracy is chance and says nothing about remembering.
+    Test examples of types that were not trained on cannot be known and are left out of it; if
+    every example is a type of its own, there is no control.
 
     Args:
         key: draws the control tasks.
@@ -97,18 +101,25 @@ def _probe(
     n_types: int,
     draws: int,
 ) -> Probe:
-    def fitted(labels: Array, wanted: Array) -> tuple[Array, Array]:
-        found = logistic(X, labels, l2=l2, n_classes=n_classes)
-        right = jnp.mean((found.predict(X_test) == wanted).astype(X.dtype))
-        return jnp.where(found.converged, right, jnp.nan), found.converged
+    counts = jnp.zeros(n_types, jnp.int32).at[types].add(1)
+    seen = (counts[types_test] > 0).astype(X.dtype)
 
-    def control(key: Array) -> tuple[Array, Array]:
+    def fitted(labels: Array, wanted: Array) -> tuple[Array, Array, Array]:
+        found = logistic(X, labels, l2=l2, n_classes=n_classes)
+        right = (found.predict(X_test) == wanted).astype(X.dtype)
+        right = jnp.where(found.converged, right, jnp.nan)
+        n = jnp.sum(seen)
+        of_seen = jnp.sum(jnp.where(seen > 0, right, 0)) / jnp.where(n > 0, n, jnp.nan)
+        return jnp.mean(right), of_seen, found.converged
+
+    def control(key: Array) -> tuple[Array, Array, Array]:
         # A label of a random training example: the empirical distribution.
         of_type = y[jax.random.randint(key, (n_types,), 0, y.shape[0])]
         return fitted(of_type[types], of_type[types_test])
 
-    accuracy, converged = fitted(y, y_test)
-    controls, all_converged = jax.vmap(control)(jax.random.split(key, draws))
+    accuracy, accuracy_seen, converged = fitted(y, y_test)
+    _, controls, all_converged = jax.vmap(control)(jax.random.split(key, draws))
     most = jnp.argmax(jnp.sum(jax.nn.one_hot(y, n_classes, dtype=X.dtype), axis=0))
     majority = jnp.mean((y_test == most.astype(y_test.dtype)).astype(X.dtype))
-    return Probe(accuracy, controls, majority, converged & jnp.all(all_converged))
+    converged = converged & jnp.all(all_converged)
+    return Probe(accuracy, accuracy_seen, controls, jnp.mean(seen), majority, converged)

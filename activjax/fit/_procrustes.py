@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from activjax.fit import _check
@@ -27,7 +28,8 @@ class Procrustes:
         mean_y: `[dy]`.
         singular_values: `[min(dx, dy)]`, decreasing, of the cross-products of deviations. Where
             one is 0, but for rounding, the rotation in that direction is arbitrary.
-        error: the sum of squared distances that is left, in squared units of `Y`.
+        residual: the sum of squared distances that is left, as a share of that of `Y` from its
+            mean; 0 if `Y` does not vary.
     """
 
     rotation: Float[Array, "dx dy"]
@@ -35,7 +37,7 @@ class Procrustes:
     mean_x: Float[Array, "dx"]
     mean_y: Float[Array, "dy"]
     singular_values: Float[Array, "k"]
-    error: Float[Array, ""]
+    residual: Float[Array, ""]
 
     def transform(self, X: Any) -> Float[Array, "m dy"]:
         """The rows of `X`, `[m, dx]`, in the space of `Y`."""
@@ -59,16 +61,17 @@ def procrustes(X: Any, Y: Any, *, scale: bool = False) -> Procrustes:
 
     Spaces of different widths are compared as if the narrower were padded with zeros. For `dx < dy`
     that is the best isometric embedding. For `dx > dy` the map drops `dx - dy` directions, and what
-    `X` has in them counts as error in the problem that is solved, but not in `error`.
+    `X` has in them is an error of the padded problem, but not part of `residual`; the scale
+    minimises `residual` for this rotation.
 
     Args:
         X: `[n, dx]`.
         Y: `[n, dy]`; row `i` is the same example as row `i` of `X`.
-        scale: whether `s` is fitted; static. If `X` does not vary it stays 1.
+        scale: whether `s` is fitted; static. Where nothing varies it stays 1.
 
     Returns:
         Procrustes, in the wider of the two dtypes. With one example everything is centred away:
-        the rotation is then the identity. A NaN makes rotation and error NaN.
+        the rotation is then the identity. A NaN makes rotation and residual NaN.
 
     Raises:
         ValueError: wrong shapes, no examples, or different numbers of them.
@@ -76,9 +79,9 @@ def procrustes(X: Any, Y: Any, *, scale: bool = False) -> Procrustes:
     X, Y = _check.matrix(X, "procrustes: X"), _check.matrix(Y, "procrustes: Y")
     if X.shape[0] != Y.shape[0]:
         raise ValueError(
-            f"procrustes: X has {X.shape[0]} examples and Y {Y.shape[0]}, expected the same ones"
+            f"procrustes: X has {X.shape[0]} examples and Y {Y.shape[0]}, expected as many of each"
         )
-    dtype = jnp.promote_types(X.dtype, Y.dtype)
+    dtype = np.promote_types(X.dtype, Y.dtype)  # also under strict promotion
     return _procrustes(X.astype(dtype), Y.astype(dtype), bool(scale))
 
 
@@ -91,8 +94,9 @@ def _procrustes(X: Array, Y: Array, scaled: bool) -> Procrustes:
     turned = dot(X, rotation)
     scale = jnp.ones((), X.dtype)
     if scaled:
-        # of the padded problem, in which the rotation is square: it keeps the size of X
-        size = jnp.sum(jnp.square(X))
+        size = jnp.sum(jnp.square(turned))  # that of X, unless directions were dropped
         scale = jnp.where(size == 0, scale, jnp.sum(singular) / jnp.where(size == 0, 1, size))
-    error = jnp.sum(jnp.square(scale * turned - Y))
-    return Procrustes(rotation, scale, mean_x, mean_y, singular, error)
+    total = jnp.sum(jnp.square(Y))
+    residual = jnp.sum(jnp.square(scale * turned - Y)) / jnp.where(total == 0, 1, total)
+    residual = jnp.where(total == 0, jnp.zeros_like(total), residual)
+    return Procrustes(rotation, scale, mean_x, mean_y, singular, residual)

@@ -12,6 +12,9 @@ from activjax.stats._activity import (
     massive_table as massive_table,
     sparsity_curve as sparsity_curve,
 )
+from activjax.stats._auroc import Delong as Delong, auroc as auroc, delong as delong
+from activjax.stats._bootstrap import bootstrap as bootstrap
+from activjax.stats._calibration import ece as ece
 from activjax.stats._coactive import Coactivation as Coactivation, coactive as coactive
 from activjax.stats._count import Count as Count
 from activjax.stats._cross import (
@@ -20,6 +23,13 @@ from activjax.stats._cross import (
     cross as cross,
     range_sketch as range_sketch,
 )
+from activjax.stats._detectors import (
+    auprc as auprc,
+    fpr_at_tpr as fpr_at_tpr,
+    tpr_at_fpr as tpr_at_fpr,
+)
+from activjax.stats._estimate import Estimate as Estimate
+from activjax.stats._exceedances import Exceedances as Exceedances, exceedances as exceedances
 from activjax.stats._harvest import (
     Harvest as Harvest,
     HarvestState as HarvestState,

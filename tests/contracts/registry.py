@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import activjax as aj
-from activjax import fit, models, patterns
+from activjax import fit, models, patterns, stats
 
 D = 6
 
@@ -28,7 +28,7 @@ class Case:
       args: `args(n, dtype, seed)` builds its arguments for n examples, the data first.
       differentiable: whether gradients with respect to the data mean something.
       empty: "works", or part of the error that n = 0 gives.
-      single: the same for n = 1.
+      single: the same for n = 1; or "nan", a result that says so.
       nan: what a NaN in the data does: "spreads" to some output, counts as "inactive" (like -1),
         or leaves outputs "finite" (they are choices, or the value was replaced).
       tol: relative and absolute tolerance between two compilations of the same arithmetic.
@@ -206,10 +206,135 @@ FIT = [
         single="at least 2",
         tol=1e-4,
     ),
+    Case(
+        "mean_difference",
+        lambda x, y: fit.mean_difference(x, y % 2).score(x),
+        labelled,
+        empty=NOTHING,
+        single="nan",
+        tol=1e-4,
+    ),
+    Case(
+        "lda",
+        lambda x, y: fit.lda(x, y, n_classes=3, shrinkage=0.2).coef,
+        labelled,
+        empty=NOTHING,
+        single="nan",
+        tol=1e-3,
+    ),
+    Case(
+        "procrustes",
+        lambda x: fit.procrustes(x, jnp.tanh(x) + x**2).rotation,
+        rows,
+        differentiable=False,  # through singular vectors of what may coincide
+        empty=NOTHING,
+        tol=1e-2,
+    ),
+    Case(
+        "probe",
+        lambda x, y: fit.probe(
+            jax.random.key(0), (x, y, y), (x, y, y), n_classes=3, n_types=3, draws=2
+        ),
+        labelled,
+        differentiable=False,  # accuracies
+        empty=NOTHING,
+        tol=1e-5,
+    ),
+    Case(
+        "ridge_from_moments",
+        lambda x: (
+            fit.ridge_from_moments(
+                _moments_of(x), _moments_of(x)[:, 0], x.sum(0), x.sum(0)[0], 1.0
+            ).coef
+        ),
+        rows,
+        tol=1e-4,
+    ),
+    Case(
+        "activation_pattern",
+        lambda x: fit.activation_pattern(jnp.ones(D, x.dtype), jnp.eye(D, dtype=x.dtype) + x.T @ x),
+        rows,
+        tol=1e-4,
+    ),
     Case("standardise", lambda x: fit.standardise(x).transform(x), rows, empty=NOTHING),
 ]
 
-CASES = [*TRANSFORMS, *PATTERNS, *FIT]
+
+def _ids(n: int, dtype: Any = jnp.float32, seed: int = 0) -> tuple[Any, ...]:
+    """Rows, their numbers and labels."""
+    return (*labelled(n, dtype, seed), jnp.arange(n, dtype=jnp.uint32))
+
+
+def _gathered(acc: stats.Accumulator) -> Callable[..., Any]:
+    def fn(x: jax.Array, labels: jax.Array, ids: jax.Array) -> Any:
+        state = acc.init(jax.ShapeDtypeStruct((1, x.shape[-1]), x.dtype))
+        rows = stats.Rows(labels=labels, ids=ids)
+        half = len(x) // 2
+        first = acc.update(state, x[:half], jax.tree.map(lambda a: a[:half], rows))
+        return acc.finish(acc.merge(first, acc.update(state, x, rows)))
+
+    return fn
+
+
+def _moments_of(x: jax.Array) -> jax.Array:
+    acc = stats.moments("full")
+    return acc.finish(acc.update(acc.init(x), x)).scatter
+
+
+def _sum(name: str, acc: stats.Accumulator, **options: Any) -> Case:
+    return Case(name, _gathered(acc), _ids, **{"tol": 1e-4, **options})
+
+
+def _choice(name: str, acc: stats.Accumulator, **options: Any) -> Case:
+    options = {"differentiable": False, "nan": "finite", "tol": 0.0, **options}
+    return Case(name, _gathered(acc), _ids, **options)
+
+
+SUMMARIES = [
+    _sum("moments", stats.moments()),
+    _sum("moments.full", stats.moments("full")),
+    _sum("moments.labels", stats.moments("full", labels=3)),
+    _sum("cross", stats.cross().of(lambda x: (x, x[..., :2]))),
+    # Its eigenvectors have signs, and no derivative where eigenvalues meet.
+    _sum(
+        "range_sketch",
+        stats.range_sketch(jax.random.key(0), 2).of(jnp.tanh),
+        differentiable=False,
+        tol=1e-2,
+    ),
+    _choice("histogram", stats.histogram()),
+    _choice("exceedances", stats.exceedances((0.0, 1.0))),
+    _choice("coactive", stats.coactive(labels=3)),
+    _choice("top_k", stats.top_k(4)),
+    _choice("reservoir", stats.reservoir(jax.random.key(0), 20), nan="spreads"),
+    _choice("together", stats.together(a=stats.histogram(8), b=stats.coactive())),
+    Case("spectrum", lambda x: stats.spectrum(_moments_of(x)).eigenvalues, rows, tol=1e-4),
+    Case("spectral_entropy", lambda x: stats.spectral_entropy(1 + x**2), rows, tol=1e-4),
+    Case("effective_rank", lambda x: stats.effective_rank(1 + x**2), rows, tol=1e-4),
+    Case(
+        "cka",
+        lambda x: stats.cka(x, jnp.tanh(x)),
+        rows,
+        empty="0 examples",
+        single="1 example",
+        tol=1e-4,
+    ),
+    Case(
+        "cka_from_scatter",
+        lambda x: stats.cka_from_scatter(*[_moments_of(x) + jnp.eye(D, dtype=x.dtype)] * 3),
+        rows,
+        tol=1e-4,
+    ),
+    Case(
+        "svcca",
+        lambda x: stats.svcca(*[_moments_of(x) + jnp.eye(D, dtype=x.dtype)] * 3).mean,
+        rows,
+        differentiable=False,  # through eigenvectors of what may coincide
+        tol=1e-3,
+    ),
+]
+
+CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES]
 
 #: Public names that are no functions of arrays, or that other cases run through.
 EXEMPT = {
@@ -224,5 +349,22 @@ EXEMPT = {
         "Selector", "Site", "SiteError", "SiteTable",
     },
     "patterns": {"Codes", "Flips", "Partition", "Distinct", "DistinctCounter"},
-    "fit": {"KMeans", "Logistic", "PCA", "Linear", "Standardise"},
+    "stats": {
+        "Accumulator", "Rows", "Count",
+        "Coactivation", "Cross", "Exceedances", "Histogram", "Moments", "RangeSketch", "SVCCA",
+        "Sample", "Spectrum", "TopK",
+        # of functions and streams: test_harvest.py
+        "harvest", "Harvest", "HarvestState",
+        # on the host, in float64: tests/stats
+        "MarchenkoPastur", "marchenko_pastur", "mean_interval",
+        "Massive", "SparsityCurve", "massive_activations", "massive_table", "sparsity_curve",
+        "Delong", "Estimate", "auprc", "auroc", "bootstrap", "delong", "ece", "fpr_at_tpr",
+        "tpr_at_fpr",
+    },
+    "fit": {
+        "KMeans", "LDA", "Linear", "Logistic", "MeanDifference", "PCA", "Probe", "Procrustes",
+        "Standardise",
+        # on the host, in float64: test_linear_program.py
+        "Certificate", "LinearProgram", "linear_program",
+    },
 }  # fmt: skip

@@ -132,6 +132,12 @@ def test_a_probe_that_reads_a_property_is_selective():
     assert abs(float(found.control_accuracy.mean()) - 0.5) < 5 * 0.5 / np.sqrt(8 * 200) + 0.05
     most = np.argmax(np.bincount(train[1]))
     assert float(found.majority) == pytest.approx(np.mean(test[1] == most))
+    unseen = test[0], test[1], np.full(200, 199)
+    apart = tuple(a[train[2] != 199] for a in train)
+    strange = fit.probe(jax.random.key(0), apart, unseen, n_classes=2, n_types=200)
+    assert float(strange.seen) == 0
+    assert np.isnan(strange.control_accuracy).all()
+    assert float(strange.accuracy) == 1
     with pytest.raises(ValueError, match="draws is 0"):
         fit.probe(jax.random.key(0), train, test, n_classes=2, n_types=200, draws=0)
     with pytest.raises(ValueError, match="train types run from"):
