@@ -132,7 +132,7 @@ def test_states_are_typed_and_updates_are_compiled_once(acc):
 
 
 @cases
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_other_dtypes(acc, dtype):
     x, rows = data()
     x = np.asarray(jnp.asarray(x).astype(dtype))

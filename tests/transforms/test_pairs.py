@@ -4,6 +4,7 @@ Each transform is written twice: `apply` on a function with the site "h", and `r
 same function written with its edit as an argument and the sum of its activations as a result.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import chex
@@ -282,8 +283,14 @@ def refused_edit(outer, inner):
     return None
 
 
-@pytest.mark.parametrize("inner", TRANSFORMS)
-@pytest.mark.parametrize("outer", TRANSFORMS)
+def _pairs():
+    # Every pair with a transform of ours; of the others every fifth, and all in .ci/full.
+    for i, (outer, inner) in enumerate(itertools.product(TRANSFORMS, TRANSFORMS)):
+        often = outer in OURS or inner in OURS or i % 5 == 0
+        yield pytest.param(outer, inner, marks=() if often else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("outer", "inner"), list(_pairs()))
 def test_pair(outer, inner):
     fn = _chain([outer, inner], network, "apply")
     if error := refused(outer, inner):
