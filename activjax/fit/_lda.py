@@ -11,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.scipy.linalg import cho_solve
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Float, Int
 
 from activjax.fit import _check
 from activjax.fit._check import dot
+from activjax.fit._classifier import LinearClassifier
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class LDA:
+class LDA(LinearClassifier):
     """A fitted linear discriminant analysis.
 
     Attributes:
@@ -30,29 +31,9 @@ class LDA:
         priors: `[n_classes]`, the classes' shares of the examples.
     """
 
-    coef: Float[Array, "classes d"]
-    intercept: Float[Array, "classes"]
     means: Float[Array, "classes d"]
     covariance: Float[Array, "d d"]
     priors: Float[Array, "classes"]
-
-    def logits(self, X: Any) -> Float[Array, "m classes"]:
-        """Unnormalised log-probabilities of the classes for the rows of `X`, `[m, d]`."""
-        X = _check.features(X, self.coef.shape[1], self.coef, "LDA: X")
-        return dot(X, self.coef.T) + self.intercept
-
-    def probabilities(self, X: Any) -> Float[Array, "m classes"]:
-        """Probabilities of the classes for the rows of `X`, `[m, d]`."""
-        return jax.nn.softmax(self.logits(X), axis=-1)
-
-    def predict(self, X: Any) -> Int32[Array, "m"]:
-        """The most probable class of every row of `X`, `[m, d]`; of equals the lowest.
-
-        A row with a NaN, or a fit that is NaN, predicts -1.
-        """
-        logits = self.logits(X)
-        best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return jnp.where(jnp.any(jnp.isnan(logits), axis=-1), jnp.int32(-1), best)
 
 
 def lda(X: Any, y: Int[Array, "n"], *, n_classes: int, shrinkage: Any = 0.0) -> LDA:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32
 
 from activjax.fit import _check
 from activjax.fit._check import dot
+from activjax.fit._classifier import LinearClassifier
 
 _MEMORY = 10  # pairs kept by L-BFGS; scikit-learn's default, SciPy's too
 _LINE_STEPS = 20
@@ -27,7 +28,7 @@ _LINE_DECREASE = 0.1  # the derivative along the line must shrink this much
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(LinearClassifier):
     """A fitted multinomial logistic regression.
 
     Attributes:
@@ -41,30 +42,10 @@ class Logistic:
             `coef` is within `grad_norm / l2` of the optimum.
     """
 
-    coef: Float[Array, "classes d"]
-    intercept: Float[Array, "classes"]
     converged: Bool[Array, ""]
     n_iter: Int32[Array, ""]
     loss: Float[Array, ""]
     grad_norm: Float[Array, ""]
-
-    def logits(self, X: Any) -> Float[Array, "m classes"]:
-        """Unnormalised log-probabilities of the classes for the rows of `X`, `[m, d]`."""
-        X = _check.features(X, self.coef.shape[1], self.coef, "Logistic: X")
-        return dot(X, self.coef.T) + self.intercept
-
-    def probabilities(self, X: Any) -> Float[Array, "m classes"]:
-        """Probabilities of the classes for the rows of `X`, `[m, d]`."""
-        return jax.nn.softmax(self.logits(X), axis=-1)
-
-    def predict(self, X: Any) -> Int32[Array, "m"]:
-        """The most probable class of every row of `X`, `[m, d]`; of equals the lowest.
-
-        A row with a NaN, or a fit that is NaN, predicts -1.
-        """
-        logits = self.logits(X)
-        best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return jnp.where(jnp.any(jnp.isnan(logits), axis=-1), jnp.int32(-1), best)
 
 
 def logistic(
