@@ -74,9 +74,7 @@ def test_equals_the_statistics_of_stored_activations():
 ONE, FOUR = (pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))
 
 
-@pytest.mark.parametrize(
-    "devices", [ONE, 2, FOUR, 8]
-)
+@pytest.mark.parametrize("devices", [ONE, 2, FOUR, 8])
 def test_shards_and_ragged_batches_agree(devices):
     one = aj.harvest(NET.apply, "layers/1/post", reduce=ALL)(PARAMS, cut())
     job = aj.harvest(NET.apply, "layers/1/post", reduce=ALL, mesh=mesh(devices))
