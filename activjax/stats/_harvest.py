@@ -225,14 +225,25 @@ class Harvest:
         out = []
         for subject, part in zip(self._subjects or (), state.parts, strict=True):
             if self._mesh is not None:
-                # Pairwise, in a fixed order: the same bits on every run.
-                shards = [jax.tree.map(lambda a, i=i: a[i], part) for i in range(self._devices)]
-                while len(shards) > 1:
-                    pairs = zip(shards[::2], shards[1::2])
-                    shards = [subject.merge(a, b) for a, b in pairs] + shards[len(shards) & ~1 :]
-                (part,) = shards
+                part = _merged_shards(subject.merge, part, self._devices)
             out.append(subject.finish(part))
         return tuple(out)
+
+
+def _merged_shards(merge: Callable[[Any, Any], Any], parts: Any, n: int) -> Any:
+    """The state of `n` shards, merged pairwise: in a fixed order, and compiled in log n steps."""
+    while n > 1:
+        last = 2 * (n // 2)
+        even, odd, left = (
+            jax.tree.map(lambda a, s=s: a[s], parts)
+            for s in (slice(0, last, 2), slice(1, last, 2), slice(last, n))
+        )
+        merged = jax.vmap(merge)(even, odd)
+        parts = (
+            jax.tree.map(lambda a, b: jnp.concatenate([a, b]), merged, left) if n % 2 else merged
+        )
+        n = n - n // 2
+    return jax.tree.map(lambda a: a[0], parts)
 
 
 def _same(state: HarvestState, fresh: HarvestState) -> HarvestState:

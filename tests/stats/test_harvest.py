@@ -87,6 +87,14 @@ def test_shards_and_ragged_batches_agree(devices):
             assert n == N * 12
 
 
+def test_shards_of_any_number_are_merged():
+    one = aj.harvest(NET.apply, "logits", reduce=stats.top_k(3))(PARAMS, cut())["logits"]
+    for devices in (3, 7):
+        where = mesh(devices)
+        found = aj.harvest(NET.apply, "logits", reduce=stats.top_k(3), mesh=where)(PARAMS, cut(50))
+        np.testing.assert_array_equal(found["logits"].example, one.example)
+
+
 def test_loops_are_axes_of_the_result_and_pairs_are_keys():
     acc = {"h": stats.moments("full"), ("x", "score"): stats.cross(), "score": stats.moments()}
     found = aj.harvest(scanned, reduce=acc)(WEIGHTS, cut(50))
