@@ -143,7 +143,11 @@ def table(what: str, x: Any, rows: Rows) -> Table:
         mask = spread("rows.mask", rows.mask, (jnp.bool_, jnp.integer), bool)
     labels = ids = positions = None
     if rows.labels is not None:
-        labels = spread("rows.labels", rows.labels, whole, jnp.int32)
+        # No label is as large as the largest int32: it may stand for all beyond.
+        large = jnp.asarray(rows.labels)
+        if jnp.issubdtype(large.dtype, jnp.integer) and large.dtype.itemsize >= 4:
+            large = jnp.minimum(large, jnp.asarray(2**31 - 1, large.dtype))
+        labels = spread("rows.labels", large, whole, jnp.int32)
     if rows.ids is not None:
         if jnp.ndim(rows.ids) != 1:
             raise ValueError(
@@ -158,14 +162,19 @@ def table(what: str, x: Any, rows: Rows) -> Table:
 def channels(what: str, like: Any) -> tuple[int, Any]:
     """The number of channels of a batch's values, and the dtype in which sums of them are kept."""
     shape, dtype = jnp.shape(like), jnp.result_type(like)
-    if len(shape) < 1:
-        raise ValueError(f"{what}: values have shape {shape}, expected [rows, channels]")
+    if len(shape) < 1 or shape[-1] < 1:
+        raise ValueError(
+            f"{what}: values have shape {shape}, expected [rows, channels] with channels"
+        )
     return shape[-1], sums_dtype(dtype)
 
 
 def sums_dtype(*dtypes: Any) -> Any:
-    """float64 if one of these is, else float32."""
-    return jnp.float64 if jnp.float64 in dtypes else jnp.float32
+    """float64 if one of these is or, in 64-bit mode, a wide integer; else float32."""
+    wide = [d for d in dtypes if jnp.issubdtype(d, jnp.integer) and jnp.dtype(d).itemsize >= 4]
+    if jnp.float64 in dtypes or (wide and jnp.result_type(float) == jnp.float64):
+        return jnp.float64
+    return jnp.float32
 
 
 def need_ids(what: str, rows: Table) -> tuple[Array, Array]:

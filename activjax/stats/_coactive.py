@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
 from activjax.stats._count import Count, total
+from activjax.stats._exceedances import exceeds
 
 _CHUNK = 2**23  # rows whose indicators float32 adds exactly
 
@@ -58,6 +59,8 @@ def coactive(threshold: float = 0.0, *, labels: int | None = None) -> Accumulato
     Returns:
       An accumulator whose result is `Coactivation`; merging is exact.
     """
+    if threshold != threshold:
+        raise ValueError("coactive: the threshold is NaN, expected a number")
     if labels is not None and labels < 1:
         raise ValueError(f"coactive: labels is {labels}, expected at least 1")
     lead = () if labels is None else (labels,)
@@ -68,8 +71,7 @@ def coactive(threshold: float = 0.0, *, labels: int | None = None) -> Accumulato
 
     def update(state: _State, x: Any, rows: Rows = EVERY) -> _State:
         t = table("coactive", x, rows)
-        # Compared as they are: to subtract the threshold would round.
-        on = (t.x > jnp.asarray(threshold, t.x.dtype)) if t.x.dtype != bool else t.x
+        on = exceeds(t.x, float(threshold))
         if labels is None:
             return _State(
                 state.n.add(total(t.mask)), state.skipped, _add(state.pairs, on & t.mask[:, None])

@@ -37,12 +37,12 @@ class Cross:
     def covariance(self, ddof: int = 1) -> Float[Array, "dx dy"]:
         """Cross-covariances with divisor `n - ddof`; NaN where that is not positive."""
         free = self.n.to(self.scatter.dtype) - ddof
-        return self.scatter / jnp.where(free > 0, free, jnp.nan)
+        return self.scatter / jnp.where(free > 0, free, jnp.nan)[..., None, None]
 
     def correlation(self) -> Float[Array, "dx dy"]:
         """Correlations; NaN beside a constant channel."""
         scale_x, scale_y = jnp.sqrt(self.variance_sum_x), jnp.sqrt(self.variance_sum_y)
-        return self.scatter / (scale_x[:, None] * scale_y[None, :])
+        return self.scatter / (scale_x[..., :, None] * scale_y[..., None, :])
 
 
 class _State(NamedTuple):
@@ -91,13 +91,13 @@ def _update(state: _State, x: Any, rows: Rows = EVERY) -> _State:
     n, mean_x, left_x = centre(t.x.astype(dtype), t.mask)
     _, mean_y, left_y = centre(u.x.astype(dtype), u.mask)
     parts = (
-        mean_x,
-        mean_y,
         jnp.sum(jnp.square(left_x), axis=0),
         jnp.sum(jnp.square(left_y), axis=0),
         jnp.matmul(left_x.T, left_y, precision="highest"),
     )
-    return _merge(state, _State(Count.zeros().add(n), *(Sum(p, 0 * p) for p in parts)))
+    squares_x, squares_y, scatter = (Sum(p, 0 * p) for p in parts)
+    found = _State(Count.zeros().add(n), mean_x, mean_y, squares_x, squares_y, scatter)
+    return _merge(state, found)
 
 
 def _merge(a: _State, b: _State) -> _State:
@@ -107,13 +107,15 @@ def _merge(a: _State, b: _State) -> _State:
         return (b.high - a.high) + (b.low - a.low)
 
     dx, dy = delta(a.mean_x, b.mean_x), delta(a.mean_y, b.mean_y)
+    # An empty side adds nothing, however far its mean of 0 is.
+    far_x, far_y = jnp.where(weight > 0, dx, 0), jnp.where(weight > 0, dy, 0)
     return _State(
         a.n + b.n,
         a.mean_x.add(dx * share),
         a.mean_y.add(dy * share),
-        a.squares_x.join(b.squares_x).add(jnp.square(dx) * weight),
-        a.squares_y.join(b.squares_y).add(jnp.square(dy) * weight),
-        a.scatter.join(b.scatter).add(dx[:, None] * dy[None, :] * weight),
+        a.squares_x.join(b.squares_x).add(far_x * (far_x * weight)),
+        a.squares_y.join(b.squares_y).add(far_y * (far_y * weight)),
+        a.scatter.join(b.scatter).add(far_x[:, None] * (far_y[None, :] * weight)),
     )
 
 
@@ -146,7 +148,7 @@ class RangeSketch:
     @property
     def missing(self) -> Float[Array, ""]:
         """The variance that the sketch has lost: the nuclear norm of the error, exactly."""
-        return self.trace - jnp.sum(self.eigenvalues)
+        return self.trace - jnp.sum(self.eigenvalues, axis=-1)
 
 
 def range_sketch(key: Key[Array, ""], k: int) -> Accumulator:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
@@ -31,7 +33,7 @@ class Exceedances:
     def rates(self) -> Float[Array, "thresholds d"]:
         """The share of rows; NaN where there are no rows."""
         n = self.n.to()
-        return self.counts.to() / jnp.where(n > 0, n, jnp.nan)
+        return self.counts.to() / jnp.where(n > 0, n, jnp.nan)[..., None, None]
 
 
 class _State(NamedTuple):
@@ -39,7 +41,20 @@ class _State(NamedTuple):
     counts: Count
 
 
-def exceedances(thresholds: Sequence[float] = (0.0,)) -> Accumulator:
+def exceeds(x: Array, threshold: float) -> Array:
+    """Where values are greater than a threshold, without rounding either to the other's dtype."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return (x.astype(jnp.float32) if x.dtype.itemsize < 4 else x) > threshold
+    x = x.astype(jnp.int32) if x.dtype == bool else x
+    limits = jnp.iinfo(x.dtype)
+    if threshold < limits.min:
+        return jnp.ones(x.shape, bool)
+    if threshold >= limits.max:
+        return jnp.zeros(x.shape, bool)
+    return x > jnp.asarray(math.floor(threshold), x.dtype)
+
+
+def exceedances(thresholds: float | Sequence[float] = (0.0,)) -> Accumulator:
     """Counts, channel by channel, the rows whose value is greater than each threshold.
 
     Args:
@@ -51,7 +66,7 @@ def exceedances(thresholds: Sequence[float] = (0.0,)) -> Accumulator:
     Raises:
       ValueError: no thresholds, or one that is NaN.
     """
-    levels = tuple(float(t) for t in thresholds)
+    levels = tuple(np.asarray(thresholds, np.float64).ravel().tolist())
     if not levels or any(t != t for t in levels):
         raise ValueError(f"exceedances: thresholds are {thresholds}, expected numbers")
 
@@ -61,14 +76,13 @@ def exceedances(thresholds: Sequence[float] = (0.0,)) -> Accumulator:
 
     def update(state: _State, x: Any, rows: Rows = EVERY) -> _State:
         t = table("exceedances", x, rows)
-        x = t.x.astype(jnp.float32) if not jnp.issubdtype(t.x.dtype, jnp.floating) else t.x
 
         def count(state: _State, block: Any) -> _State:
             x, mask = block
-            found = [total((x > level) & mask[:, None], axis=0) for level in levels]
+            found = [total(exceeds(x, level) & mask[:, None], axis=0) for level in levels]
             return _State(state.n.add(total(mask)), state.counts.add(jnp.stack(found)))
 
-        return fold(count, state, (x, t.mask), x.shape[1])
+        return fold(count, state, (t.x, t.mask), t.x.shape[1])
 
     def merge(a: _State, b: _State) -> _State:
         return _State(a.n + b.n, a.counts + b.counts)

@@ -55,6 +55,7 @@ class Harvest:
         self._mesh, self._axis = mesh, axis
         self._devices = 1 if mesh is None else mesh.shape[axis]
         self._subjects: tuple[Subject, ...] | None = None
+        self._like: Any = None
         self._advance = jax.jit(self._update, donate_argnums=1)
         self._merge = jax.jit(self._merged)
         self._finish = jax.jit(self._finished)
@@ -88,19 +89,25 @@ class Harvest:
           sites in `reduce` is a key as it stands.
 
         Raises:
-          ValueError: no batches, batches without examples, or a state of another harvest.
+          ValueError: no batches, batches without examples, or a state of other shapes (that of
+            the same statistics with another key or threshold cannot be told).
         """
         if every < 1:
             raise ValueError(f"harvest: every is {every}, expected at least 1")
+        if (shape := getattr(batches, "shape", None)) is not None:
+            raise ValueError(
+                f"harvest: batches is one array of shape {shape}, expected an iterable "
+                "of batches such as [x]"
+            )
         size, since, flying = 0, 0, deque()
+        params, checked = self._placed(params), False
         for batch in _shown(batches, progress):
             n = examples(batch)
             if n == 0:
                 continue
-            if state is None:
-                state = self.init(params, batch)
-            elif self._subjects is None:
-                state = _same(state, self.init(params, batch))
+            if state is None or not checked:
+                fresh = self.init(params, batch)
+                state, checked = fresh if state is None else _same(state, fresh), True
             size = max(size, n)
             state, token = self._step(params, state, batch, n, size)
             flying.append(token)
@@ -114,8 +121,6 @@ class Harvest:
             raise ValueError("harvest: there were no examples in the batches")
         if save is not None and since:
             save(state)
-        if self._subjects is None:
-            raise ValueError("harvest: no batches; finish a saved state with one batch's `init`")
         return self.finish(state)
 
     def init(self, params: Any, batch: Any) -> HarvestState:
@@ -128,12 +133,15 @@ class Harvest:
         self._subjects = subjects(self._f, self._select, self._reduce, params, batch, n)
         parts = tuple(subject.init() for subject in self._subjects)
         if self._mesh is None:
-            return HarvestState(jnp.uint32(0), Count.zeros(), parts)
-        parts = jax.tree.map(lambda a: jnp.broadcast_to(a, (self._devices, *a.shape)), parts)
-        whole = NamedSharding(self._mesh, PartitionSpec())
-        apart = NamedSharding(self._mesh, PartitionSpec(self._axis))
-        batches, count = jax.device_put((jnp.uint32(0), Count.zeros()), whole)
-        return HarvestState(batches, count, jax.device_put(parts, apart))
+            state = HarvestState(jnp.uint32(0), Count.zeros(), parts)
+        else:
+            parts = jax.tree.map(lambda a: jnp.broadcast_to(a, (self._devices, *a.shape)), parts)
+            whole = NamedSharding(self._mesh, PartitionSpec())
+            apart = NamedSharding(self._mesh, PartitionSpec(self._axis))
+            batches, count = jax.device_put((jnp.uint32(0), Count.zeros()), whole)
+            state = HarvestState(batches, count, jax.device_put(parts, apart))
+        self._like = _shapes(state)
+        return state
 
     def update(self, params: Any, state: HarvestState, batch: Any) -> HarvestState:
         """The state with one more batch; the one given is consumed.
@@ -141,21 +149,43 @@ class Harvest:
         Raises:
           ValueError: `init` was not called, or the batch has no examples.
         """
-        if self._subjects is None:
-            raise ValueError("harvest: call init(params, batch) before update")
         n = examples(batch)
         if n == 0:
             raise ValueError("harvest: the batch has no examples")
-        return self._step(params, state, batch, n, n)[0]
+        self._expect(state)
+        return self._step(self._placed(params), state, batch, n, n)[0]
 
     def merge(self, a: HarvestState, b: HarvestState) -> HarvestState:
         """The state of two streams together; number examples by `rows.ids` if that matters."""
+        self._expect(a)
+        self._expect(b)
         return self._merge(a, b)
 
     def finish(self, state: HarvestState) -> dict[Any, Any]:
         """The results so far; the state can go on."""
+        self._expect(state)
+        if self._mesh is not None:  # on every device, so that shards can be taken apart
+            state = jax.device_put(state, NamedSharding(self._mesh, PartitionSpec()))
         results = self._finish(state)
         return {subject.key: r for subject, r in zip(self._subjects or (), results, strict=True)}
+
+    def _expect(self, state: HarvestState) -> None:
+        if self._like is None:
+            raise ValueError("harvest: call init(params, batch) first, or the harvest itself")
+        if _shapes(state) != self._like:
+            raise ValueError(_OTHER)
+
+    def _placed(self, params: Any) -> Any:
+        """Parameters on every device of the mesh, where they are on one device alone."""
+        if self._mesh is None:
+            return params
+        whole = NamedSharding(self._mesh, PartitionSpec())
+
+        def place(leaf: Any) -> Any:
+            alone = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) == 1
+            return jax.device_put(leaf, whole) if alone else leaf
+
+        return jax.tree.map(place, params)
 
     def _step(
         self, params: Any, state: HarvestState, batch: Any, n: int, size: int
@@ -202,8 +232,13 @@ class Harvest:
             raise TypeError(f"harvest: rows(batch) returned {type(rows).__name__}, expected Rows")
         mask = kept
         if rows.mask is not None:
-            own = jnp.asarray(rows.mask).astype(bool)
-            mask = own & kept.reshape(kept.shape + (1,) * (own.ndim - 1))
+            own = jnp.asarray(rows.mask)
+            if own.shape[:1] != kept.shape or jnp.issubdtype(own.dtype, jnp.inexact):
+                raise ValueError(
+                    f"harvest: rows.mask is {own.dtype}{own.shape}, expected booleans with the "
+                    f"{kept.shape[0]} examples on the first axis"
+                )
+            mask = own.astype(bool) & kept.reshape(kept.shape + (1,) * (own.ndim - 1))
         rows = dataclasses.replace(rows, mask=mask, ids=ids if rows.ids is None else rows.ids)
         names = list(
             dict.fromkeys(s.name for subject in self._subjects or () for s in subject.sites)
@@ -246,17 +281,20 @@ def _merged_shards(merge: Callable[[Any, Any], Any], parts: Any, n: int) -> Any:
     return jax.tree.map(lambda a: a[0], parts)
 
 
+_OTHER = (
+    "harvest: the state given is that of another harvest: of other sites, statistics or devices"
+)
+
+
+def _shapes(state: HarvestState) -> Any:
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(jnp.shape(a), jnp.result_type(a)) for a in leaves]
+
+
 def _same(state: HarvestState, fresh: HarvestState) -> HarvestState:
     """A saved state, if it is of the shape that a fresh one has."""
-
-    def like(tree: Any) -> Any:
-        return jax.tree.map(lambda a: (jnp.shape(a), jnp.result_type(a)), tree)
-
-    if jax.tree.structure(state) != jax.tree.structure(fresh) or like(state) != like(fresh):
-        raise ValueError(
-            "harvest: the state given is that of another harvest: of other sites, statistics or "
-            "devices"
-        )
+    if _shapes(state) != _shapes(fresh):
+        raise ValueError(_OTHER)
     return jax.tree.map(lambda a, b: jax.device_put(a, b.sharding), state, fresh)
 
 

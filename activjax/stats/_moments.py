@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from activjax.stats._accumulator import EVERY, Accumulator, Rows, channels, table
 from activjax.stats._blocks import fold
 from activjax.stats._count import Count, total
-from activjax.stats._sums import Sum
+from activjax.stats._sums import Sum, two_sum
 
 
 @jax.tree_util.register_dataclass
@@ -33,6 +33,7 @@ class Moments:
     skipped: Count
     mean: Float[Array, "*labels d"]
     scatter: Float[Array, "*labels d *d"]
+    by_label: bool = field(metadata={"static": True}, default=False)
 
     @property
     def full(self) -> bool:
@@ -59,17 +60,30 @@ class Moments:
         return covariance / (scale[..., :, None] * scale[..., None, :])
 
     def pooled(self) -> Moments:
-        """All labels together."""
+        """All labels together.
+
+        Raises:
+          ValueError: they were not kept apart.
+        """
+        if not self.by_label:
+            raise ValueError("pooled: labels were not kept apart; use moments(labels=...)")
         state = _State(self.n, Sum(self.mean, 0 * self.mean), Sum(self.scatter, 0 * self.scatter))
-        one = jax.tree.map(lambda a: a[0], state)
-        for i in range(1, self.n.shape[0]):
-            one = _merge(self.full, one, jax.tree.map(lambda a, i=i: a[i], state))
+        # Labels lie behind the loops, of which there may be any number.
+        axis = self.mean.ndim - 2
+        first = jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), state)
+        merge = partial(_merge, self.full)
+        for _ in range(axis):
+            merge = jax.vmap(merge)
+        one = jax.tree.map(lambda a: a[0], first)
+        for i in range(1, self.mean.shape[axis]):
+            one = merge(one, jax.tree.map(lambda a, i=i: a[i], first))
         return Moments(one.n, self.skipped, one.mean.value, one.scatter.value)
 
     def within(self) -> Moments:
         """The scatter around the means of the labels (its mean is that of all rows)."""
         pooled = self.pooled()
-        return Moments(pooled.n, self.skipped, pooled.mean, self.scatter.sum(0))
+        scatter = self.scatter.sum(self.mean.ndim - 2)
+        return Moments(pooled.n, self.skipped, pooled.mean, scatter)
 
 
 def _divide(scatter: Array, n: Count, ddof: int, axes: int) -> Array:
@@ -100,7 +114,8 @@ def moments(
 
     Returns:
       An accumulator whose result is `Moments`. A NaN or an infinity in a channel of a row that
-      counts makes that channel's entries NaN.
+      counts makes that channel's entries NaN (by label and "diagonal", those of every label).
+      Sums are kept in float32, in float64 for float64, and under 64-bit mode for wide integers.
 
     Raises:
       ValueError: another kind, or fewer than one label.
@@ -136,7 +151,11 @@ def moments(
                 jnp.arange(labels, dtype=jnp.int32),
             )
         else:
-            found = _by_label(x, t.mask & known, t.labels, labels)
+
+            def one(s: _State, block: Any) -> _State:
+                return jax.vmap(partial(_merge, False))(s, _by_label(*block, k=labels or 0))
+
+            return fold(one, sums, (x, t.mask & known, t.labels), x.shape[1]), skipped
         return jax.vmap(partial(_merge, full))(sums, found), skipped
 
     def merge(a: tuple[_State, Count], b: tuple[_State, Count]) -> tuple[_State, Count]:
@@ -146,15 +165,17 @@ def moments(
 
     def finish(state: tuple[_State, Count]) -> Moments:
         sums, skipped = state
-        return Moments(sums.n, skipped, sums.mean.value, sums.scatter.value)
+        by_label = labels is not None
+        return Moments(sums.n, skipped, sums.mean.value, sums.scatter.value, by_label)
 
     return Accumulator(init, update, merge, finish)
 
 
-def centre(x: Array, mask: Array) -> tuple[Array, Array, Array]:
+def centre(x: Array, mask: Array) -> tuple[Array, Sum, Array]:
     """The number of rows that count, their mean, and deviations from it, 0 for rows that do not.
 
-    The mean is corrected by the mean of the deviations, which leaves it right to one rounding.
+    The mean is corrected by the mean of the deviations; both are kept, since the deviations are
+    from their sum, which need not be a number of the dtype.
     """
     n = total(mask)
     share = 1 / jnp.maximum(n, 1).astype(x.dtype)
@@ -162,7 +183,7 @@ def centre(x: Array, mask: Array) -> tuple[Array, Array, Array]:
     first = jnp.sum(kept, axis=0) * share
     left = jnp.where(mask[:, None], x - first, 0)
     rest = jnp.sum(left, axis=0) * share
-    return n, first + rest, jnp.where(mask[:, None], left - rest, 0)
+    return n, two_sum(first, rest), jnp.where(mask[:, None], left - rest, 0)
 
 
 def _batch(full: bool, x: Array, mask: Array) -> _State:
@@ -174,8 +195,8 @@ def _batch(full: bool, x: Array, mask: Array) -> _State:
     return _state(Count.zeros().add(n), mean, scatter)
 
 
-def _state(n: Count, mean: Array, scatter: Array) -> _State:
-    return _State(n, Sum(mean, 0 * mean), Sum(scatter, 0 * scatter))
+def _state(n: Count, mean: Sum, scatter: Array) -> _State:
+    return _State(n, mean, Sum(scatter, 0 * scatter))
 
 
 def _by_label(x: Array, mask: Array, labels: Array, k: int) -> _State:
@@ -194,7 +215,7 @@ def _by_label(x: Array, mask: Array, labels: Array, k: int) -> _State:
     rest = means(left)
     deviations = jnp.where(mask[:, None], left - rest[label], 0)
     scatter = jnp.matmul(one_hot.T, jnp.square(deviations), precision="highest")
-    return _state(Count.zeros((k,)).add(n), first + rest, scatter)
+    return _state(Count.zeros((k,)).add(n), two_sum(first, rest), scatter)
 
 
 def shift(a: Count, b: Count, dtype: Any) -> tuple[Array, Array]:
@@ -207,7 +228,7 @@ def shift(a: Count, b: Count, dtype: Any) -> tuple[Array, Array]:
 def _merge(full: bool, a: _State, b: _State) -> _State:
     share, weight = shift(a.n, b.n, a.mean.high.dtype)
     delta = (b.mean.high - a.mean.high) + (b.mean.low - a.mean.low)
-    between = delta[:, None] * delta[None, :] if full else jnp.square(delta)
-    return _State(
-        a.n + b.n, a.mean.add(delta * share), a.scatter.join(b.scatter).add(between * weight)
-    )
+    # An empty side adds nothing, however far its mean of 0 is.
+    far = jnp.where(weight > 0, delta, 0)
+    between = far[:, None] * (far[None, :] * weight) if full else far * (far * weight)
+    return _State(a.n + b.n, a.mean.add(delta * share), a.scatter.join(b.scatter).add(between))

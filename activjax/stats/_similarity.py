@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from activjax.stats._accumulator import sums_dtype
+from activjax.stats._moments import centre
 
 
 def cka(X: Float[Array, "n dx"], Y: Float[Array, "n dy"], *, debiased: bool = True) -> Array:
@@ -23,11 +24,10 @@ def cka(X: Float[Array, "n dx"], Y: Float[Array, "n dy"], *, debiased: bool = Tr
       X, Y: `[n, dx]` and `[n, dy]`, rows in the same order.
       debiased: use the unbiased estimate of HSIC (Song et al., "Feature selection via dependence
         maximization", 2012, equation 5): that of independent features is 0 on average, where the
-        plain one grows with `d / n`. Needs `n >= 4`.
+        plain one grows with `d / n`. Needs `n >= 4`, and memory for `n x n` kernels.
 
     Returns:
-      A number: in [0, 1] when not debiased; NaN if a side is constant, or its unbiased estimate
-      is not positive.
+      A number: in [0, 1] when not debiased; NaN if a side is constant. Neither scale matters.
 
     Raises:
       ValueError: shapes that do not fit, or too few examples.
@@ -36,28 +36,46 @@ def cka(X: Float[Array, "n dx"], Y: Float[Array, "n dy"], *, debiased: bool = Tr
     n = X.shape[0]
     if n < (4 if debiased else 2):
         raise ValueError(f"cka: {n} examples, expected at least {4 if debiased else 2}")
-    X, Y = X - jnp.mean(X, axis=0), Y - jnp.mean(Y, axis=0)
+    X, Y = _unit(X), _unit(Y)
     if not debiased:
         xy, xx, yy = (_squares(a, b) for a, b in ((X, Y), (X, X), (Y, Y)))
-        return _ratio(xy, xx, yy)
-    return _ratio(_unbiased(X, Y), _unbiased(X, X), _unbiased(Y, Y))
+        return jnp.minimum(_ratio(xy, xx, yy), 1)  # rounding could leave it above
+    K, L = _u_centred(X), _u_centred(Y)
+    return _ratio(jnp.sum(K * L), jnp.sum(jnp.square(K)), jnp.sum(jnp.square(L)))
+
+
+def _unit(X: Array) -> Array:
+    """Rows less their mean, over their root mean square; exactly 0 where columns are constant."""
+    _, _, X = centre(X, jnp.ones(X.shape[0], bool))
+    X = X / _or_one(jnp.max(jnp.abs(X)))
+    return X / _or_one(jnp.sqrt(jnp.mean(jnp.square(X))))
+
+
+def _or_one(x: Array) -> Array:
+    return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
 def _squares(X: Array, Y: Array) -> Array:
-    return jnp.sum(jnp.square(jnp.matmul(X.T, Y, precision="highest")))
+    """The squared norm of `X^T Y`, by the smaller products."""
+    n, dx, dy = X.shape[0], X.shape[1], Y.shape[1]
+    if dx * dy <= n * n:
+        return jnp.sum(jnp.square(jnp.matmul(X.T, Y, precision="highest")))
+    K, L = (jnp.matmul(a, a.T, precision="highest") for a in (X, Y))
+    return jnp.sum(K * L)
 
 
-def _unbiased(X: Array, Y: Array) -> Array:
-    """`n (n - 3)` times the unbiased HSIC of linear kernels, from `d x d` products only.
+def _u_centred(X: Array) -> Array:
+    """The linear kernel without its diagonal, U-centred (Szekely and Rizzo 2014, definition 2).
 
-    With K and L the kernels without their diagonals k and l, that is
-    `tr(KL) + 1'K1 1'L1 / ((n-1)(n-2)) - 2 1'KL1 / (n-2)`; the rows are centred, so `1'K = -k'`.
+    The unbiased HSIC is the mean of products of two of these; unlike its closed form in sums this
+    does not cancel when a few rows are large.
     """
     n = X.shape[0]
-    self_x, self_y = jnp.sum(jnp.square(X), axis=1), jnp.sum(jnp.square(Y), axis=1)
-    both = jnp.sum(self_x * self_y)
-    means = jnp.sum(self_x) * jnp.sum(self_y) / ((n - 1) * (n - 2))
-    return _squares(X, Y) - both + means - 2 / (n - 2) * both
+    off = ~jnp.eye(n, dtype=bool)
+    K = jnp.where(off, jnp.matmul(X, X.T, precision="highest"), 0)
+    rows = jnp.sum(K, axis=1) / (n - 2)
+    whole = jnp.sum(rows) / (n - 1)
+    return jnp.where(off, K - rows[:, None] - rows[None, :] + whole, 0)
 
 
 def _ratio(xy: Array, xx: Array, yy: Array) -> Array:
@@ -82,7 +100,10 @@ def cka_from_scatter(
       ValueError: shapes that do not fit.
     """
     xx, yy, xy = _three("cka_from_scatter", xx, yy, xy)
-    return _ratio(jnp.sum(jnp.square(xy)), jnp.sum(jnp.square(xx)), jnp.sum(jnp.square(yy)))
+    scale_x, scale_y = _or_one(jnp.max(jnp.abs(xx))), _or_one(jnp.max(jnp.abs(yy)))
+    between = xy / jnp.sqrt(scale_x) / jnp.sqrt(scale_y)
+    parts = (jnp.sum(jnp.square(a)) for a in (between, xx / scale_x, yy / scale_y))
+    return jnp.minimum(_ratio(*parts), 1)
 
 
 @jax.tree_util.register_dataclass
@@ -136,6 +157,7 @@ def svcca(
     rho = jnp.clip(jnp.linalg.svd(between, compute_uv=False), 0, 1)
     kept = jnp.minimum(kept_x, kept_y)
     rho = jnp.where(jnp.arange(rho.shape[0], dtype=jnp.int32) < kept, rho, 0)
+    rho = jnp.where(kept > 0, rho, jnp.nan)
     mean = jnp.where(kept > 0, jnp.sum(rho) / jnp.maximum(kept, 1).astype(rho.dtype), jnp.nan)
     return SVCCA(rho, kept_x, kept_y, mean)
 
@@ -163,7 +185,9 @@ def _pair(what: str, X: Any, Y: Any) -> tuple[Array, Array]:
 
 
 def _three(what: str, xx: Any, yy: Any, xy: Any) -> tuple[Array, Array, Array]:
-    xx, yy, xy = jnp.asarray(xx), jnp.asarray(yy), jnp.asarray(xy)
+    xx, yy, xy = (jnp.asarray(a) for a in (xx, yy, xy))
+    dtype = sums_dtype(xx.dtype, yy.dtype, xy.dtype)
+    xx, yy, xy = (a.astype(dtype) for a in (xx, yy, xy))
     dx, dy = xy.shape if xy.ndim == 2 else (-1, -1)
     if xx.shape != (dx, dx) or yy.shape != (dy, dy) or 0 in xy.shape:
         raise ValueError(

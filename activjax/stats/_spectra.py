@@ -43,6 +43,7 @@ def spectrum(covariance: Float[Array, "*lead d d"]) -> Spectrum:
       ValueError: not square.
     """
     c = jnp.asarray(covariance)
+    c = c if c.dtype == jnp.float64 else c.astype(jnp.float32)
     if c.ndim < 2 or c.shape[-1] != c.shape[-2] or c.shape[-1] == 0:
         raise ValueError(f"spectrum: covariance has shape {c.shape}, expected [..., d, d], d >= 1")
     values, vectors = jnp.linalg.eigh(c)
@@ -52,8 +53,11 @@ def spectrum(covariance: Float[Array, "*lead d d"]) -> Spectrum:
 
 
 def spectral_entropy(eigenvalues: Float[Array, "*lead d"]) -> Float[Array, "*lead"]:
-    """Shannon entropy, in nats, of eigenvalues as shares of their sum; NaN where that is 0."""
-    e = _eigenvalues("spectral_entropy", eigenvalues)
+    """Shannon entropy, in nats, of eigenvalues as shares of their sum.
+
+    NaN where that is 0, or an eigenvalue is negative.
+    """
+    e = _relative("spectral_entropy", eigenvalues)
     p = e / jnp.sum(e, axis=-1, keepdims=True)
     return -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), p), axis=-1)
 
@@ -69,30 +73,39 @@ def effective_rank(
         rank", 2007); "participation", `(sum e)^2 / sum e^2`; "stable", `sum e / max e`.
 
     Returns:
-      `[*lead]`, between 1 and `d`; NaN where there is no variance.
+      `[*lead]`, between 1 and `d`; NaN where there is no variance, or a negative one.
 
     Raises:
       ValueError: another kind, or no eigenvalues.
     """
-    e = _eigenvalues("effective_rank", eigenvalues)
+    e = _relative("effective_rank", eigenvalues)
+    total = jnp.sum(e, axis=-1)
     if kind == "entropy":
-        return jnp.exp(spectral_entropy(e))
-    scaled = e / jnp.max(e, axis=-1, keepdims=True)  # so that squares neither vanish nor overflow
-    total = jnp.sum(scaled, axis=-1)
-    if kind == "participation":
-        return jnp.square(total) / jnp.sum(jnp.square(scaled), axis=-1)
-    if kind == "stable":
-        return total
-    raise ValueError(
-        f'effective_rank: kind is {kind!r}, expected "entropy", "participation" or "stable"'
-    )
+        rank = jnp.exp(spectral_entropy(e))
+    elif kind == "participation":
+        rank = jnp.square(total) / jnp.sum(jnp.square(e), axis=-1)
+    elif kind == "stable":
+        rank = total
+    else:
+        raise ValueError(
+            f'effective_rank: kind is {kind!r}, expected "entropy", "participation" or "stable"'
+        )
+    return jnp.clip(rank, 1, e.shape[-1])  # rounding could leave it outside
 
 
-def _eigenvalues(what: str, eigenvalues: Any) -> Array:
+def _relative(what: str, eigenvalues: Any) -> Array:
+    """Eigenvalues over the largest, so that sums and squares neither vanish nor overflow."""
     e = jnp.asarray(eigenvalues)
     if e.ndim < 1 or e.shape[-1] == 0 or not jnp.issubdtype(e.dtype, jnp.floating):
         raise ValueError(f"{what}: eigenvalues are {e.dtype}{e.shape}, expected floating [..., d]")
-    return e
+    e = e.astype(jnp.float32) if e.dtype.itemsize < 4 else e
+    largest = jnp.max(e, axis=-1, keepdims=True)
+    # In two steps: the inverse of a very large or very small number is none.
+    _, exponent = jnp.frexp(jax.lax.stop_gradient(largest))
+    half = exponent // 2
+    scaled = jnp.ldexp(jnp.ldexp(e, -half), half - exponent)
+    scaled = scaled / jnp.max(scaled, axis=-1, keepdims=True)
+    return jnp.where(jnp.any(e < 0, axis=-1, keepdims=True), jnp.nan, scaled)
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,7 @@ def marchenko_pastur(
     Raises:
       ValueError: `n` or `d` below 2, both or neither of variance and eigenvalues, another level.
     """
+    n, d, level = int(n), int(d), round(float(level), 6)
     if n < 2 or d < 2:
         raise ValueError(f"marchenko_pastur: n = {n}, d = {d}, expected at least 2 of each")
     if level not in _TRACY_WIDOM:

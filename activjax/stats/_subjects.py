@@ -109,6 +109,11 @@ def subjects(
             out.append(_subject(name, accumulator, [found[name]]))
     for subject in out:
         for site in subject.sites:
+            if site.dynamic:
+                raise SiteError(
+                    f"harvest: site {site.name!r} is in a while loop, so how many of its values "
+                    "count is not known; capture it, and update the accumulator with a mask"
+                )
             if not site.shape or site.shape[0] != n:
                 raise SiteError(
                     f"harvest: site {site.name!r} has shape {site.shape} within its loops, "

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 class Sum(NamedTuple):
     """A running sum and what rounding has left out of it (Knuth's two-sum; Neumaier 1974).
 
-    In float32 the error of a plain running sum of N equal terms grows to `N / 2` units of
-    rounding; here it stays within two, for N up to 2^23.
+    The error of a plain running sum of N equal terms grows to `N / 2` units of rounding; here it
+    stays within one of the value, since what is left out is kept small beside the sum.
 
     Attributes:
       high: the sum, rounded.
@@ -36,9 +36,19 @@ class Sum(NamedTuple):
         """This sum and `x`."""
         high = self.high + x
         part = high - self.high
-        return Sum(high, self.low + ((self.high - (high - part)) + (x - part)))
+        return _settled(high, self.low + ((self.high - (high - part)) + (x - part)))
 
     def join(self, other: Sum) -> Sum:
         """The sum of two sums."""
         sum_ = self.add(other.high)
-        return Sum(sum_.high, sum_.low + other.low)
+        return _settled(sum_.high, sum_.low + other.low)
+
+
+def two_sum(a: Array, b: Array) -> Sum:
+    """`a + b`, exactly, for `b` no larger than `a`."""
+    return _settled(a, b)
+
+
+def _settled(high: Array, low: Array) -> Sum:
+    total = high + low
+    return Sum(total, low - (total - high))

@@ -99,6 +99,7 @@ class Described:
       shape: the axes after those: mapped ones, then the value's own.
       dtype: of the value.
       conditional: whether `name#valid` tells if it was reached.
+      dynamic: whether a loop around it has no fixed length.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Described:
     shape: tuple[int, ...]
     dtype: Any
     conditional: bool
+    dynamic: bool
 
 
 def describe(f: Callable[..., Any], select: Any, args: tuple[Any, ...]) -> dict[str, Described]:
@@ -123,6 +125,7 @@ def describe(f: Callable[..., Any], select: Any, args: tuple[Any, ...]) -> dict[
             read.inner.shape,
             read.inner.dtype,
             f"{read.name}#valid" in reads,
+            any(length is None for _, length in read.target.site.loops),
         )
         for read in reads.values()
         if not read.is_mask

@@ -248,3 +248,84 @@ def test_mistakes_are_named(call, error, message):
 
 def _run(select=None, reduce=ALL, batches=(X,), rows=None, every=10):
     return aj.harvest(NET.apply, select, reduce=reduce, rows=rows)(PARAMS, batches, every=every)
+
+
+@pytest.mark.parametrize("layers", [4, 6])  # 6 channels: a mixed up axis shows, or it fits
+def test_every_method_of_a_result_treats_layers_apart(layers):
+    weights = np.random.default_rng(3).normal(size=(layers, 6, 6)).astype(np.float32) / 2
+    labels = lambda x: Rows(labels=jnp.arange(len(x), dtype=jnp.int32) % 6)  # noqa: E731
+    accumulators = {
+        "full": stats.moments("full"),
+        "labelled": stats.moments("full", labels=6),
+        "cross": stats.cross().of(lambda x: (x, jnp.tanh(x))),
+        "sketch": stats.range_sketch(jax.random.key(0), 3),
+        "above": stats.exceedances((0.0, 0.1)),
+        "pairs": stats.coactive(labels=6),
+    }
+    job = aj.harvest(scanned, "h", reduce=stats.together(**accumulators), rows=labels)
+    found = job(weights, [X])["h"]
+    values = aj.capture(scanned, "h")(weights, X)[1]["h"]
+
+    def methods(r):
+        return {
+            "covariance": r["full"].covariance(),
+            "variance": r["full"].variance(),
+            "correlation": r["full"].correlation(),
+            "pooled": r["labelled"].pooled().covariance(),
+            "within": r["labelled"].within().scatter,
+            "cross": r["cross"].covariance(),
+            "cross correlation": r["cross"].correlation(),
+            "missing": r["sketch"].missing,
+            "rates": r["above"].rates(),
+            "active": r["pairs"].rates(),
+        }
+
+    together = methods(found)
+    for i in range(layers):
+        acc = stats.together(**accumulators)
+        one = acc.finish(acc.update(acc.init(values[i]), values[i], labels(X)))
+        for name, value in methods(one).items():
+            np.testing.assert_allclose(together[name][i], value, atol=1e-4, err_msg=name)
+    with pytest.raises(ValueError, match="labels were not kept apart"):
+        found["full"].pooled()
+
+
+def test_a_state_of_another_harvest_is_refused_when_warm_too():
+    batches = np.split(X[:80], 2)
+    job = aj.harvest(NET.apply, "logits", reduce=stats.top_k(5))
+    job(PARAMS, batches)
+    other = aj.harvest(NET.apply, "logits", reduce=stats.top_k(3))
+    state = other.init(PARAMS, batches[0])
+    for call in (
+        lambda: job(PARAMS, batches, state=state),
+        lambda: job.update(PARAMS, state, batches[0]),
+        lambda: job.merge(state, state),
+        lambda: job.finish(state),
+    ):
+        with pytest.raises(ValueError, match="that of another harvest"):
+            call()
+    with pytest.raises(ValueError, match=r"call init\(params, batch\) first"):
+        aj.harvest(NET.apply, "logits", reduce=stats.top_k(5)).finish(state)
+    with pytest.raises(ValueError, match="an iterable of batches"):
+        job(PARAMS, X)
+    masked = lambda x: Rows(mask=np.ones(1, bool))  # noqa: E731
+    with pytest.raises(ValueError, match="expected booleans with the 40 examples"):
+        aj.harvest(NET.apply, "logits", reduce=ALL, rows=masked)(PARAMS, batches)
+
+
+def test_explicit_meshes_and_parameters_on_one_device():
+    explicit = jax.make_mesh((4,), ("x",), devices=jax.devices()[:4])  # JAX's default axis type
+    committed = jax.device_put(PARAMS, jax.devices()[0])
+    one = aj.harvest(NET.apply, "logits", reduce=stats.moments())(PARAMS, cut(50))["logits"]
+    for where in (explicit, mesh(4)):
+        job = aj.harvest(NET.apply, "logits", reduce=stats.moments(), mesh=where)
+        assert_same(job(committed, cut(50))["logits"], one)
+
+
+def test_sites_in_while_loops_are_refused():
+    def f(p, x):
+        step = lambda s: (s[0] + 1, aj.tag(s[1] / 2, "h"))  # noqa: E731
+        return jax.lax.while_loop(lambda s: s[0] < 3, step, (0, x))[1]
+
+    with pytest.raises(aj.SiteError, match="is in a while loop"):
+        aj.harvest(f, aj.select("h", max_steps=5), reduce=stats.moments())(None, [X])

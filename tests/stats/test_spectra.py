@@ -208,3 +208,40 @@ def test_sparsity_and_massive_activations():
         stats.massive_activations(found["top"], negative)
     with pytest.raises(ValueError, match="empty"):
         stats.sparsity_curve(plain.finish(plain.init(x)))
+
+
+def test_effective_ranks_at_the_ends_of_float32():
+    for kind in ("entropy", "participation", "stable"):
+        rank = lambda *e, kind=kind: stats.effective_rank(jnp.asarray(e, jnp.float32), kind=kind)  # noqa: E731
+        assert np.isclose(rank(3e38, 3e38), 2, rtol=8 * EPS)
+        assert np.isclose(rank(2e-38, 2e-38), 2, rtol=8 * EPS)
+        assert np.isnan(rank(1.0, -0.5))
+        assert rank(*[1.0] * 1000) <= 1000
+
+
+def test_cka_of_constants_outliers_and_scales():
+    rng = np.random.default_rng(2)
+    X, Z = (
+        rng.normal(size=(100, 5)).astype(np.float32),
+        rng.normal(size=(100, 4)).astype(np.float32),
+    )
+    constant = np.full((100, 5), 0.1, np.float32)
+    for debiased in (True, False):
+        assert np.isnan(stats.cka(constant, constant, debiased=debiased))
+        assert np.isnan(stats.cka(constant, Z, debiased=debiased))
+        alone = stats.cka(X, Z, debiased=debiased)
+        for scale in (1e8, 1e-10, 1e-15):
+            assert np.isclose(stats.cka(scale * X, Z, debiased=debiased), alone, atol=50 * EPS)
+        assert stats.cka(X, 1.7 * X, debiased=debiased) <= 1 + 4 * EPS
+    X[3] *= 1e4
+    kernels = [(a - a.mean(0)) @ (a - a.mean(0)).T for a in (X.astype(float), Z.astype(float))]
+    expected = hsic(*kernels) / np.sqrt(hsic(kernels[0], kernels[0]) * hsic(kernels[1], kernels[1]))
+    assert np.isclose(stats.cka(X, Z), expected, atol=1e-4)
+
+
+def test_integer_and_half_precision_matrices():
+    covariance = np.asarray([[4, 0], [0, 9]])
+    np.testing.assert_array_equal(stats.spectrum(covariance).eigenvalues, [9, 4])
+    half = stats.spectrum(jnp.asarray(covariance, jnp.bfloat16))
+    np.testing.assert_array_equal(half.eigenvalues, [9, 4])
+    assert np.isclose(stats.cka_from_scatter(covariance, covariance, covariance), 1)
