@@ -8,7 +8,7 @@ import pytest
 
 import activjax as aj
 from activjax import fit, patterns, stats, transforms
-from tests.contracts.registry import CASES, EDITS, EXEMPT
+from tests.contracts.registry import CASES, EDITS, EXEMPT, SUMMARIES
 
 N = 9
 
@@ -25,11 +25,16 @@ def close(case, a, b):
         chex.assert_trees_all_equal(a, b)
 
 
-def cases(keep=lambda case: True):
-    return pytest.mark.parametrize("case", [c for c in CASES if keep(c)], ids=lambda c: c.name)
+def cases(keep=lambda case: True, rarely=()):
+    """The cases to keep; those of `rarely` run in .ci/full only."""
+    marks = {c.name: pytest.mark.slow for c in rarely}
+    kept = [c for c in CASES if keep(c)]
+    return pytest.mark.parametrize(
+        "case", [pytest.param(c, marks=marks.get(c.name, ()), id=c.name) for c in kept]
+    )
 
 
-@cases()
+@cases(rarely=SUMMARIES)  # slow without jit
 def test_jit_equals_no_jit_and_compiles_once(case):
     traces = []
 
@@ -133,6 +138,7 @@ def test_every_public_name_is_entered():
     assert kinds == set(EDITS), "enter new edits in registry.py"
 
 
+@pytest.mark.slow
 def test_values_are_reproducible_in_a_fresh_trace():
     for case in CASES:
         args = case.args(N)

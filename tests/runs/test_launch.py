@@ -186,6 +186,7 @@ def test_resume_is_equal_and_redoes_nothing(start, monkeypatch):
     assert whole.read_json("provenance.json")["resumed"] == 1
 
 
+@pytest.mark.slow
 def test_corrupt_checkpoints(start, monkeypatch, capsys):
     whole = start("widths=[2]")
     expected = (whole.path / "result.json").read_bytes()
