@@ -77,12 +77,19 @@ def test_a_spike_is_found_where_theory_puts_it(n, d):
     """Baik, Ben Arous and Peche (2005): a spike s > sqrt(gamma) shows at (1 + s)(1 + gamma / s)."""
     gamma = d / n
     for s in (2 * np.sqrt(gamma), 4.0):
-        found = eigenvalues(gaussian(n + 1, d, (s,)))
-        law = stats.marchenko_pastur(n, d, eigenvalues=found)
-        expected = (1 + s) * (1 + gamma / s)
-        assert abs(found[0] / expected - 1) < 0.03 * (1 + 2 * (s == 4.0))
-        assert law.outliers(found).sum() == 1
-        assert abs(found[1] / law.high - 1) < 0.03
+        tops, more = [], 0
+        for seed in range(10):
+            found = eigenvalues(gaussian(n + 1, d, (s,), seed))
+            law = stats.marchenko_pastur(n, d, eigenvalues=found)
+            outliers = law.outliers(found)
+            assert outliers[0]
+            more += outliers[1]
+            assert abs(found[1] / law.high - 1) < 0.03
+            tops.append(found[0])
+        assert more <= 3  # binomial(10, .05), with probability .999
+        # One top eigenvalue has a standard deviation of up to (1 + s) sqrt(2 / n), some 3 %: the
+        # mean of ten is within a third of that.
+        assert abs(np.mean(tops) / ((1 + s) * (1 + gamma / s)) - 1) < 0.03
 
 
 def test_no_spike_is_found_in_noise_or_below_the_threshold():
