@@ -8,7 +8,7 @@ import pytest
 
 import activjax as aj
 from activjax import fit, patterns, stats, transforms
-from tests.contracts.registry import CASES, EDITS, EXEMPT, SUMMARIES
+from tests.contracts.registry import CASES, EDITS, EXEMPT, FIT, SUMMARIES
 
 N = 9
 
@@ -34,7 +34,7 @@ def cases(keep=lambda case: True, rarely=()):
     )
 
 
-@cases(rarely=SUMMARIES)  # slow without jit
+@cases(rarely=[*FIT, *SUMMARIES])  # slow without jit
 def test_jit_equals_no_jit_and_compiles_once(case):
     traces = []
 
@@ -49,7 +49,7 @@ def test_jit_equals_no_jit_and_compiles_once(case):
     assert len(traces) == run._cache_size() == 1
 
 
-@cases()
+@cases(rarely=SUMMARIES)
 def test_vmap_equals_a_loop(case):
     many = [case.args(N, jnp.float32, seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *many)

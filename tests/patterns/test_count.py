@@ -49,6 +49,7 @@ def test_by_hand():
     distinct=st.integers(1, 30),
     seed=st.integers(0, 999),
 )
+@pytest.mark.slow
 def test_groups_equal_a_dictionary(n, units, distinct, seed):
     bits = repeated_bits(seed, n, units, distinct)
     packed = codes(bits)

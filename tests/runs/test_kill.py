@@ -72,6 +72,7 @@ def survive(undisturbed, command, kills, seed, steps):
     assert {a["ended"] for a in attempts} <= {"killed", "done"}
 
 
+@pytest.mark.slow  # .ci/run kills the quickstart three times
 def test_survives_kills(undisturbed, activjax_command):
     survive(undisturbed, activjax_command, 2, seed=1, steps=20)
 

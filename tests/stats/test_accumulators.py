@@ -120,6 +120,7 @@ def test_positions_are_rows(name):
     assert_same(finish(update(state, x.reshape(8, 5, D), folded)), found_in(acc, x, rows))
 
 
+@pytest.mark.slow
 @cases
 def test_states_are_typed_and_updates_are_compiled_once(acc):
     x, rows = data()
