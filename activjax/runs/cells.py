@@ -9,8 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from activjax.runs import fields
+
+_AXIS = PartitionSpec("cells")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +43,58 @@ class Cells:
         hp = fields.hyper(
             cells[0][0], lambda path, _: jnp.asarray(np.array([v[path] for v in values]))
         )
-        seeds = [seed for _, seed in cells]
-        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        return cls(np.asarray(seeds, np.int64), hp, keys)
+        seeds = np.asarray([seed for _, seed in cells], np.int64)
+        return cls(seeds, hp, _keys(seeds.astype(np.uint32)))
 
     @property
     def width(self) -> int:
         """How many cells there are."""
         return len(self.seeds)
 
-    def init(self, init: Callable[..., Any], static: Any) -> Callable[[], Any]:
-        """`init` of the contract as a function of nothing, over all cells."""
-        return lambda: jax.vmap(lambda hp, key: init(static, hp, key))(self.hp, self.keys)
 
-    def over(self, f: Callable[..., Any], static: Any) -> Callable[[Any], Any]:
-        """`step` or `measure` of the contract as a function of the stacked states."""
-        return lambda states: jax.vmap(lambda hp, state: f(static, hp, state))(self.hp, states)
+@jax.jit
+def _keys(seeds: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.key)(seeds)
+
+
+def mesh_for(width: int) -> Mesh | None:
+    """A mesh over the local devices that divide `width` cells evenly; None for a single device."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if width % n == 0)
+    if count == 1:
+        return None
+    return jax.make_mesh((count,), ("cells",), (AxisType.Auto,), devices=devices[:count])
+
+
+def over(f: Callable[..., Any], static: Any, mesh: Mesh | None) -> Callable[[Any, Any], Any]:
+    """`init`, `step` or `measure` of the contract as a function of stacked `hp` and stacked input.
+
+    Args:
+        f: `f(static, hp, x)` for one cell, `x` a key or a state.
+        static: what `setup` returned.
+        mesh: each device gets its share of the cells. They never talk to one another, which
+            `shard_map` guarantees, also where the compiler could not see it.
+    """
+
+    def mapped(hp: Any, x: Any) -> Any:
+        return jax.vmap(lambda hp, x: f(static, hp, x))(hp, x)
+
+    if mesh is None:
+        return mapped
+    return jax.shard_map(
+        mapped, mesh=mesh, in_specs=(_AXIS, _AXIS), out_specs=_AXIS, check_vma=False
+    )
+
+
+def place(tree: Any, mesh: Mesh | None) -> Any:
+    """The arrays, or their abstract shapes, with the leading axis over the mesh."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, _AXIS)
+
+    def put(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        return jax.device_put(leaf, sharding)
+
+    return jax.tree.map(put, tree)

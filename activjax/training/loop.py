@@ -65,44 +65,145 @@ class Program:
     """The compiled loop over one `step`; made once, it serves every state of the same shapes.
 
     Args:
-        step: `state -> (state, metrics)`, pure; traced once.
+        step: `(*args, state) -> (state, metrics)`, pure; traced once.
         like: a state, or its abstract shapes.
         chunk: the most steps one call runs.
+        args: what every step is given besides the state (hyper-parameters), or its abstract shapes.
 
     Raises:
         TypeError: the state that `step` returns differs in structure, shape or dtype; the message
             names the first leaf that does.
     """
 
-    def __init__(self, step: Step, like: Any, chunk: int):
+    def __init__(self, step: Callable[..., Any], like: Any, chunk: int, args: tuple = ()):
         begin = time.perf_counter()
         self.chunk = chunk
-        like = jax.tree.map(_abstract, like)
-        self._call, self._consts, (new, self.metrics_like) = _close(step, like)
+        like, args = _abstracts((like, args))
+        self._call, self._consts, (new, self.metrics_like) = _close(step, *args, like)
         _check_same(like, new)
         # one compilation, before the first step, whatever chunk lengths come
+        kept = jax.tree.map(lambda leaf: leaf.sharding, like)  # what comes out goes in again
         self._advance = (
-            jax.jit(self._run, donate_argnums=1)
-            .lower(jax.tree.map(_abstract, self._consts), like, jax.ShapeDtypeStruct((), jnp.int32))
+            jax.jit(self._run, donate_argnums=1, out_shardings=(kept, None))
+            .lower(_abstracts(self._consts), like, args, jax.ShapeDtypeStruct((), jnp.int32))
             .compile()
         )
         self.compile_seconds = time.perf_counter() - begin
 
-    def _run(self, consts: Any, state: Any, n: Any) -> tuple[Any, Any]:
+    def _run(self, consts: Any, state: Any, args: tuple, n: Any) -> tuple[Any, Any]:
         buffers = jax.tree.map(
             lambda m: jnp.zeros((self.chunk, *m.shape), m.dtype), self.metrics_like
         )
 
         def body(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            state, metrics = self._call(consts, carry[0])
+            state, metrics = self._call(consts, *args, carry[0])
             return state, jax.tree.map(lambda b, m: b.at[i].set(m), carry[1], metrics)
 
         return jax.lax.fori_loop(0, n, body, (state, buffers))
 
-    def __call__(self, state: Any, n: int) -> tuple[Any, Any]:
+    def __call__(self, state: Any, n: int, *args: Any) -> tuple[Any, Any]:
         """Run `n <= chunk` steps. `state` is donated; metrics come back as numpy `[n, ...]`."""
-        state, buffers = self._advance(self._consts, state, np.int32(n))
+        state, buffers = self._advance(self._consts, state, args, np.int32(n))
         return state, jax.tree.map(lambda b: np.asarray(b)[:n], buffers)
+
+    def memory(self) -> int | None:
+        """Bytes a call needs on each device, as the compiler counts them; None where it does not."""
+        found = self._advance.memory_analysis()
+        if found is None:
+            return None
+        whole = found.argument_size_in_bytes + found.output_size_in_bytes
+        return whole + found.temp_size_in_bytes - found.alias_size_in_bytes
+
+
+class Loop:
+    """Training from any step to the last: `step` and `measure`, each traced and compiled once.
+
+    Args:
+        step: `(*args, state) -> (state, metrics)`, pure. Whatever has to be saved, such as the
+            position of a batch iterator, is in the state. NaN and infinities in metrics pass
+            through as they are.
+        like: a state, or its abstract shapes.
+        steps: total number of steps.
+        chunk: the host looks at every multiple of it, and at `measure_at` and `steps`.
+        args: as in `Program`.
+        measure: `(*args, state) -> pytree of arrays`, pure; compiled at its first use.
+        measure_at: steps at which to measure; 0 is before training, `steps` is the end.
+
+    Attributes:
+        program: the compiled loop.
+
+    Raises:
+        ValueError: `chunk < 1`, or a measurement outside `0..steps`.
+        TypeError: `step` changes the structure, a shape or a dtype of the state.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        like: Any,
+        *,
+        steps: int,
+        chunk: int,
+        args: tuple = (),
+        measure: Callable[..., Any] | None = None,
+        measure_at: Iterable[int] = (),
+    ):
+        self.steps, self.chunk, self.measure_at = steps, chunk, sorted(set(measure_at))
+        _check_steps(steps, chunk, 0, self.measure_at)
+        self.program = Program(step, like, min(chunk, max(steps, 1)), args)
+        self._measure = None if measure is None else _Measure(measure, (*args, like))
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent tracing and compiling so far."""
+        return self.program.compile_seconds + (self._measure.seconds if self._measure else 0.0)
+
+    def run(
+        self,
+        state: Any,
+        *args: Any,
+        start: int = 0,
+        on_chunk: Callable[[Chunk], object] | None = None,
+    ) -> Finished:
+        """Run from step `start` to the last.
+
+        Args:
+            state: after `start` steps. It is copied once and not consumed.
+            *args: for `step` and `measure`.
+            start: steps done already. Measurements up to a `start > 0` are taken as made.
+            on_chunk: called after every chunk, and at step 0 if that is measured. It ends the run
+                by raising.
+
+        Raises:
+            ValueError: `start` not in `0..steps`.
+        """
+        _check_steps(self.steps, self.chunk, start, self.measure_at)
+        # fresh buffers: donation needs leaves that share no memory, and the caller keeps its own
+        state = jax.tree.map(_fresh, state)
+        measured: dict[int, Any] = {}
+        history = []
+
+        def look(begin: int, stop: int, metrics: Any, seconds: float) -> None:
+            seen = None
+            if self._measure is not None and stop in self.measure_at:
+                seen = measured[stop] = self._measure(*args, state)
+            if on_chunk is not None:
+                on_chunk(Chunk(begin, stop, state, metrics, seen, seconds))
+
+        like = self.program.metrics_like
+        nothing = jax.tree.map(lambda m: np.zeros((0, *m.shape), m.dtype), like)
+        if start == 0 and 0 in self.measure_at:
+            look(0, 0, nothing, 0.0)
+        at = start
+        while at < self.steps:
+            begin = time.perf_counter()
+            stop = next_boundary(at, self.steps, self.chunk, self.measure_at)
+            state, metrics = self.program(state, stop - at, *args)
+            history.append(metrics)
+            look(at, stop, metrics, time.perf_counter() - begin)
+            at = stop
+        metrics = jax.tree.map(lambda *parts: np.concatenate(parts), nothing, *history)
+        return Finished(state, metrics, like, measured, self.compile_seconds)
 
 
 def run(
@@ -116,56 +217,22 @@ def run(
     measure_at: Iterable[int] = (),
     on_chunk: Callable[[Chunk], object] | None = None,
 ) -> Finished:
-    """Run `step` from `start` to `steps`.
+    """Run `step` from `start` to `steps`: a `Loop` that is used once.
 
     Args:
-        step: `state -> (state, metrics)`, pure. Whatever has to be saved, such as the position of
-            a batch iterator, is in the state. NaN and infinities in metrics pass through as they
-            are.
-        state: pytree of arrays after `start` steps. It is copied once and not consumed.
-        steps: total number of steps.
-        chunk: the host looks at every multiple of it, and at `measure_at` and `steps`.
-        start: steps done already.
-        measure: `state -> pytree of arrays`, pure; compiled once.
-        measure_at: steps at which to measure; 0 is before training, `steps` is the end. Those up
-            to a `start > 0` are taken as measured already.
-        on_chunk: called after every chunk, and at step 0 if that is measured. It ends the run by
-            raising.
+        step: `state -> (state, metrics)`.
+        state: pytree of arrays after `start` steps.
+        steps, chunk, measure, measure_at: as in `Loop`.
+        start, on_chunk: as in `Loop.run`.
 
     Raises:
-        ValueError: `chunk < 1`, `start` not in `0..steps`, or a measurement beyond `steps`.
-        TypeError: `step` changes the structure, a shape or a dtype of the state.
+        ValueError, TypeError: as `Loop`.
     """
     measure_at = sorted(set(measure_at))
     _check_steps(steps, chunk, start, measure_at)
-    # fresh buffers: donation needs leaves that do not share memory, and the caller keeps its own
-    state = jax.tree.map(_fresh, state)
-    program = Program(step, state, min(chunk, max(steps, 1)))
-    observe = None if measure is None else _Measure(measure, state)
-    measured: dict[int, Any] = {}
-    history = []
-
-    def look(begin: int, stop: int, metrics: Any, seconds: float) -> None:
-        seen = None
-        if observe is not None and stop in measure_at:
-            seen = measured[stop] = observe(state)
-        if on_chunk is not None:
-            on_chunk(Chunk(begin, stop, state, metrics, seen, seconds))
-
-    nothing = jax.tree.map(lambda m: np.zeros((0, *m.shape), m.dtype), program.metrics_like)
-    if start == 0 and 0 in measure_at:
-        look(0, 0, nothing, 0.0)
-    at = start
-    while at < steps:
-        begin = time.perf_counter()
-        stop = next_boundary(at, steps, chunk, measure_at)
-        state, metrics = program(state, stop - at)
-        history.append(metrics)
-        look(at, stop, metrics, time.perf_counter() - begin)
-        at = stop
-    metrics = jax.tree.map(lambda *parts: np.concatenate(parts), nothing, *history)
-    compile_seconds = program.compile_seconds + (observe.compile_seconds if observe else 0.0)
-    return Finished(state, metrics, program.metrics_like, measured, compile_seconds)
+    like = jax.tree.map(lambda leaf: _abstract(leaf, jax.eval_shape(_fresh, leaf)), state)
+    whole = Loop(step, like, steps=steps, chunk=chunk, measure=measure, measure_at=measure_at)
+    return whole.run(state, start=start, on_chunk=on_chunk)
 
 
 def next_boundary(at: int, steps: int, chunk: int, measure_at: Iterable[int]) -> int:
@@ -177,30 +244,30 @@ def next_boundary(at: int, steps: int, chunk: int, measure_at: Iterable[int]) ->
 class _Measure:
     """`measure`, traced and compiled once, at its first use."""
 
-    def __init__(self, measure: Callable[[Any], Any], state: Any):
-        self._measure, self._like = measure, jax.tree.map(_abstract, state)
+    def __init__(self, measure: Callable[..., Any], like: tuple):
+        self._measure, self._like = measure, _abstracts(like)
         self._compiled: Any = None
-        self.compile_seconds = 0.0
+        self.seconds = 0.0
 
-    def __call__(self, state: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         if self._compiled is None:
             begin = time.perf_counter()
-            call, self._consts, _ = _close(self._measure, self._like)
-            consts = jax.tree.map(_abstract, self._consts)
-            self._compiled = jax.jit(call).lower(consts, self._like).compile()
-            self.compile_seconds = time.perf_counter() - begin
-        return jax.tree.map(to_host, self._compiled(self._consts, state))
+            call, self._consts, _ = _close(self._measure, *self._like)
+            consts = _abstracts(self._consts)
+            self._compiled = jax.jit(call).lower(consts, *self._like).compile()
+            self.seconds = time.perf_counter() - begin
+        return jax.tree.map(to_host, self._compiled(self._consts, *inputs))
 
 
-def _close(f: Callable[[Any], Any], like: Any) -> tuple[Callable[[Any, Any], Any], list, Any]:
-    """Trace `f(like)` once: `call(consts, x)`, the arrays it closed over, its abstract result."""
-    closed, out_like = jax.make_jaxpr(f, return_shape=True)(like)
+def _close(f: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list, Any]:
+    """Trace `f(*like)` once: `call(consts, *inputs)`, the arrays closed over, abstract results."""
+    closed, out_like = jax.make_jaxpr(f, return_shape=True)(*like)
     out_tree = jax.tree.structure(out_like)
     jaxpr = closed.jaxpr
 
-    def call(consts: list, x: Any) -> Any:
+    def call(consts: list, *inputs: Any) -> Any:
         f = jax_core.jaxpr_as_fun(jax_core.ClosedJaxpr(jaxpr, consts))
-        leaves = f(*jax.tree.leaves(x))
+        leaves = f(*jax.tree.leaves(inputs))
         return jax.tree.unflatten(out_tree, map(_strong, leaves))
 
     return call, [jnp.asarray(c) for c in closed.consts], out_like
@@ -224,8 +291,13 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+def _abstracts(tree: Any) -> Any:
+    return jax.tree.map(_abstract, tree)
+
+
+def _abstract(leaf: Any, like: Any = None) -> jax.ShapeDtypeStruct:
+    like = leaf if like is None else like
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=getattr(leaf, "sharding", None))
 
 
 def _check_same(before: Any, after: Any) -> None:
