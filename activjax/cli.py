@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from activjax.runs.errors import EXIT_CODES, RunError
 
@@ -15,6 +16,8 @@ examples:
   activjax run configs/quickstart.yaml            run it, or continue it, or show that it is done
   activjax run my.yaml lr=0.01 model.width=64     the same with other values: another run
   activjax run my.yaml seeds=2 steps=50           a quick look
+  activjax sweep my.yaml --dry-run                cells, programs, memory and time of its sweep
+  activjax sweep my.yaml                          all cells of its `sweep:` section
   activjax keys my.yaml                           what may stand in the file, with ranges and help
   activjax ls                                     all runs below ./runs
   activjax show 3f2a                              the run whose id begins with 3f2a
@@ -27,6 +30,13 @@ is shown, a run that was interrupted continues from its last checkpoint with the
 
   Ctrl-C        stops at the next safe point and says how to continue
   Ctrl-C twice  stops at once
+"""
+
+
+_SWEEP = """\
+Run all cells of a sweep: every point of the config's `sweep:` section with every seed. Cells of
+equal static shape share one compiled program; worker processes, each on cores of its own, take one
+program after another. Killed at any moment, the same command runs exactly the missing cells.
 """
 
 
@@ -63,6 +73,29 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="throw away what is there, run again")
     run.add_argument("--quiet", action="store_true", help="print the result's path only")
     _add_out(run)
+
+    sweep = add("sweep", "run every cell of a sweep that has no record yet", _SWEEP,
+                f"exit codes:\n{codes}")  # fmt: skip
+    sweep.add_argument("config", metavar="CONFIG", help="a YAML file with a `sweep:` section")
+    sweep.add_argument("overrides", metavar="key=value", nargs="*")
+    sweep.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="compile and time a little: cells, groups, widths, memory, time",
+    )
+    sweep.add_argument(
+        "--exact",
+        action="store_true",
+        help="every cell in a program of its own, bit-equal to `activjax run`",
+    )
+    _add_engine(sweep)
+    _add_out(sweep)
+
+    resume = add("resume", "run exactly the missing cells of a sweep", "", f"exit codes:\n{codes}")
+    resume.add_argument("sweep", metavar="SWEEP", help="its folder, the beginning of its id, name")
+    resume.add_argument("--retry-failed", action="store_true", help="failed cells too, one by one")
+    _add_engine(resume)
+    _add_out(resume)
 
     keys = add("keys", "what may stand in a config file: keys, types, defaults, ranges, help")
     keys.add_argument("config", metavar="CONFIG")
@@ -136,6 +169,48 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    from activjax.runs.sweep import launch
+
+    options = launch.Options(**_engine_options(args))
+    if args.dry_run:
+        from activjax.runs.sweep.show_forecast import print_forecast
+
+        found = launch.forecast(
+            args.config, args.overrides, out=args.out, exact=args.exact, options=options,
+            progress=not args.quiet,
+        )  # fmt: skip
+        print_forecast(found, _console())
+        return 0
+    folder = launch.sweep(
+        args.config, args.overrides, out=args.out, exact=args.exact, options=options,
+        progress=not args.quiet, hard_exit=True,
+    )  # fmt: skip
+    return _sweep_done(folder, args.quiet)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from activjax.runs import store
+    from activjax.runs.sweep import folder as folders, launch
+
+    folder = folders.find(args.sweep, store.root(args.out))
+    folder = launch.resume(
+        folder.path, retry_failed=args.retry_failed, given=_engine_options(args),
+        progress=not args.quiet, hard_exit=True,
+    )  # fmt: skip
+    return _sweep_done(folder, args.quiet)
+
+
+def _sweep_done(folder: Any, quiet: bool) -> int:
+    if quiet:
+        print(folder.path / "report.html")
+    else:
+        from activjax.runs.sweep.show import print_sweep
+
+        print_sweep(folder, _console())
+    return 0
+
+
 def _keys(args: argparse.Namespace) -> int:
     from activjax.runs.config import experiment_of
     from activjax.runs.show import keys_table
@@ -198,6 +273,8 @@ def _sites(args: argparse.Namespace) -> int:
 
 _COMMANDS = {
     "run": _run,
+    "sweep": _sweep,
+    "resume": _resume,
     "keys": _keys,
     "ls": _ls,
     "show": _show,
@@ -213,6 +290,39 @@ def _add_out(command: argparse.ArgumentParser) -> None:
         type=Path,
         help="root of all runs (default: the variable ACTIVJAX_RUNS, else ./runs)",
     )
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", choices=("local", "inline"), help="worker processes (default), or this process"
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: one a core; one where there is an accelerator)",
+    )
+    command.add_argument(
+        "--width",
+        type=int,
+        metavar="N",
+        help="most cells of a program (default: 16 on CPU, else what fits)",
+    )
+    command.add_argument(
+        "--cell-seconds", type=float, metavar="S", help="time limit of a cell, compilation included"
+    )
+    command.add_argument(
+        "--memory-mb",
+        type=float,
+        metavar="MB",
+        help="memory limit of a worker; widths are chosen to stay below it",
+    )
+    command.add_argument("--quiet", action="store_true", help="print the report's path only")
+
+
+def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("engine", "workers", "width", "cell_seconds", "memory_mb")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _console():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import importlib.resources
 import re
 from typing import Any
 
-_VOID = ("img", "meta", "br")
+_VOID = ("img", "meta", "br", "input")
 # What no XML or HTML text may hold, colour codes of terminals among them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 # Belt and braces: even if text became markup, nothing could be run or loaded.
@@ -72,16 +74,28 @@ def scroll(table: Html, label: str, caption: Any = None) -> Html:
     return esc([tag("p", tag("b", f"{label}."), " ", caption, class_="caption"), box])
 
 
-def page(title: str, body: Any) -> str:
-    """A whole document: one file, no script, nothing loaded from anywhere."""
-    css = importlib.resources.files("activjax.runs").joinpath("report.css").read_text("utf-8")
+def page(title: str, body: Any, *, script: str = "", css: str = "") -> str:
+    """A whole document: one file, nothing loaded from anywhere; no script but the one given.
+
+    Args:
+        title: of the document.
+        body: what stands in it.
+        script: JavaScript that runs after the body; no other can.
+        css: style on top of that of all reports.
+    """
+    style = importlib.resources.files("activjax.runs").joinpath("report.css").read_text("utf-8")
+    policy = _POLICY
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+        policy += f"; script-src 'sha256-{digest}'"
+        body = esc([body, Html("\n"), tag("script", Html(script))])
     head = [
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        tag("style", Html("\n" + css)),
+        tag("style", Html("\n" + style + css)),
     ]
     lines = Html("\n")
     document = tag("html", lines, tag("head", [[h, lines] for h in head]), lines,

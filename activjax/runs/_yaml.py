@@ -65,6 +65,26 @@ def read_text(text: str, source: str) -> tuple[Any, Lines]:
     return value, lines
 
 
+def dump(data: Any) -> str:
+    """YAML text that `read_text` reads back to equal values."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that only our reader takes for numbers, such as 1e-3; writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if isinstance(scalar(text), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 class _Builder:
     def __init__(self, source: str, lines: Lines):
         self.source, self.lines = source, lines

@@ -87,7 +87,8 @@ def run_case(job: Job, name: str | None, config: Any, metrics_begin: int) -> Cas
         trained = training.run()
     job.provenance.compiled(name, cells.width, programs.compile_seconds)
     out = Out(job.folder.path, config, cells.seeds, name, say=job.progress.say)
-    record = finish(programs, cells, trained, out, log.size())
+    hp = jax.tree.map(np.asarray, cells.hp)
+    record = finish(programs, hp, trained, out, log.size())
     write_text(work / "done.json", dumps(record.to_json()))
     shutil.rmtree(training.checkpoints, ignore_errors=True)
     shutil.rmtree(training.seen, ignore_errors=True)
@@ -95,16 +96,25 @@ def run_case(job: Job, name: str | None, config: Any, metrics_begin: int) -> Cas
 
 
 def finish(
-    programs: train.Programs, cells: Cells, trained: train.Trained, out: Out, metrics_end: int
+    programs: train.Programs, hp: Any, trained: train.Trained, out: Out, metrics_end: int
 ) -> CaseRecord:
-    """The experiment's own `finish`, on everything that was recorded. Raises `ExperimentError`."""
+    """The experiment's own `finish`, on everything that was recorded.
+
+    Args:
+        programs: it was trained with.
+        hp: traced fields, numpy arrays `[cells]`.
+        trained: states, measurements and history of the same cells.
+        out: where it saves; its `seeds` are those of the cells.
+        metrics_end: where the lines of this case end in the metrics file.
+
+    Raises:
+        ExperimentError: it raised, or returned no result.
+    """
     out.history, out.measured = trained.history, trained.measured
-    hp = jax.tree.map(np.asarray, cells.hp)
     with programs.user("finish"):
         result = programs.experiment.module.finish(programs.static, hp, trained.states, out)
         to_json(result)  # complains now, about the experiment
-    warnings = not_finite(trained.history, cells.seeds)
-    return CaseRecord(result, warnings, out.contents, metrics_end)
+    return CaseRecord(result, not_finite(trained.history, out.seeds), out.contents, metrics_end)
 
 
 class _Watcher:

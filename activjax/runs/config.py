@@ -66,11 +66,13 @@ def load(config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         ConfigError: with one line per problem: file and line (or override), key, what was
             expected, what is there, the nearest valid key.
     """
-    data, folder, reader = _open(config)
-    for text in overrides:
-        _override(data, text, reader.given)
-    default_name = None if isinstance(config, Mapping) else Path(config).stem
-    return reader.read(data, folder, default_name)
+    data, folder, reader = opened(config, overrides)
+    return reader.read(data, folder, default_name(config))
+
+
+def default_name(config: str | Path | Mapping[str, Any]) -> str | None:
+    """The name of a run that is given none: the file's."""
+    return None if isinstance(config, Mapping) else Path(config).stem
 
 
 def experiment_of(path: str | Path) -> Experiment:
@@ -79,36 +81,68 @@ def experiment_of(path: str | Path) -> Experiment:
     Raises:
         ConfigError: as `load`.
     """
-    data, folder, reader = _open(path)
+    data, folder, reader = opened(path)
     return reader.experiment(data, folder)
 
 
-def _open(config: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path | None, _Reader]:
+def opened(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], Path | None, Reader]:
+    """What a config says after its overrides, the folder that paths are relative to, its reader.
+
+    Raises:
+        ConfigError: no file, not YAML, no mapping, or an override that fits nowhere.
+    """
     if isinstance(config, Mapping):
-        return copy.deepcopy(dict(config)), None, _Reader("config", {})
-    path = Path(config)
-    data, lines = _yaml.read_file(path)
-    if data is None:
-        raise ConfigError(f"{path}: the file is empty, expected at least `experiment:`")
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected `key: value` lines, got {show(data)}")
-    return data, path.parent, _Reader(str(path), lines)
+        data, folder, reader = copy.deepcopy(dict(config)), None, Reader("config", {})
+    else:
+        path = Path(config)
+        data, lines = _yaml.read_file(path)
+        if data is None:
+            raise ConfigError(f"{path}: the file is empty, expected at least `experiment:`")
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path}: expected `key: value` lines, got {show(data)}")
+        folder, reader = path.parent, Reader(str(path), lines)
+    for text in overrides:
+        _override(data, text, reader.given)
+    return data, folder, reader
 
 
-class _Reader:
+class Reader:
     """Collects the problems of one config, each with its place."""
 
     def __init__(self, source: str, lines: _yaml.Lines):
         self.source, self.lines = source, lines
         self.given: dict[tuple[str | int, ...], str] = {}  # path -> the override that set it
         self.problems: list[tuple[int, str]] = []
+        self._once: set[tuple] = set()
 
     def read(self, data: dict, folder: Path | None, default_name: str | None) -> RunConfig:
+        """The run that `data` describes. Raises `ConfigError`."""
         experiment = self.experiment(data, folder)
-        run_name = self.run_name(data.get("name", default_name))
-        seeds = self.seeds(data.get("seeds", 1))
-        seconds = self.seconds(data.get("checkpoint_seconds", 20))
-        own = {key: value for key, value in data.items() if key not in SETTINGS}
+        if "sweep" in data:
+            self.add(("sweep",), "this describes a sweep: start it with `activjax sweep`")
+            self.fail()
+        run_name, seeds, seconds = self.settings(data, default_name)
+        value = self.config(experiment, self.own(data, experiment))
+        self.fail()
+        digest = sources.source_hash(experiment.path)
+        run_id = sources.run_id(
+            {"seeds": list(seeds), **schema.plain(value)}, digest, data_hash(experiment, value)
+        )
+        return RunConfig(run_name, experiment, value, seeds, seconds, digest, run_id)
+
+    def settings(self, data: dict, default_name: str | None) -> tuple[str, tuple[int, ...], float]:
+        """Name, seeds and seconds between checkpoints."""
+        return (
+            self._run_name(data.get("name", default_name)),
+            self._seeds(data.get("seeds", 1)),
+            self._seconds(data.get("checkpoint_seconds", 20)),
+        )
+
+    def own(self, data: dict, experiment: Experiment) -> dict[str, Any]:
+        """What is meant for the experiment's `Config`; keys that nobody knows are problems."""
+        own = {key: value for key, value in data.items() if key not in (*SETTINGS, "sweep")}
         known = [*schema.keys(experiment.Config), *SETTINGS]
         for key in [key for key in own if key not in known]:
             del own[key]
@@ -118,17 +152,17 @@ class _Reader:
                 f"(keys of {experiment.label}: {', '.join(schema.keys(experiment.Config))}; "
                 f"of every run: {', '.join(SETTINGS)})",
             )
+        return own
+
+    def config(self, experiment: Experiment, own: dict[str, Any]) -> Any:
+        """An instance of `Config`; what is wrong with it are problems."""
         value, problems = schema.read(experiment.Config, own)
         for problem in problems:
             self.add(problem.path, problem.message)
-        self.fail()
-        digest = sources.source_hash(experiment.path)
-        run_id = sources.run_id(
-            {"seeds": list(seeds), **schema.plain(value)}, digest, _data_hash(experiment, value)
-        )
-        return RunConfig(run_name, experiment, value, seeds, seconds, digest, run_id)
+        return value
 
     def experiment(self, data: dict, folder: Path | None) -> Experiment:
+        """The experiment that `data` names. Raises `ConfigError`."""
         name = data.get("experiment")
         if not isinstance(name, str) or not name:
             if "experiment" in data:
@@ -143,7 +177,7 @@ class _Reader:
         except ConfigError as error:
             raise ConfigError(f"{self.place(('experiment',))}: {error}") from None
 
-    def run_name(self, name: Any) -> str:
+    def _run_name(self, name: Any) -> str:
         if isinstance(name, str) and _NAME.match(name):
             return name
         wanted = "letters, digits and _ . + - (it names a folder)"
@@ -153,7 +187,7 @@ class _Reader:
             self.add(("name",), f"expected {wanted}, got {show(name)}")
         return ""
 
-    def seeds(self, seeds: Any) -> tuple[int, ...]:
+    def _seeds(self, seeds: Any) -> tuple[int, ...]:
         wanted = f"a number of seeds from 1 to {_MOST_SEEDS} or a list of distinct integers >= 0"
         if isinstance(seeds, int) and not isinstance(seeds, bool) and 1 <= seeds <= _MOST_SEEDS:
             return tuple(range(seeds))
@@ -169,7 +203,7 @@ class _Reader:
         self.add(("seeds",), f"expected {wanted}, got {show(seeds)}")
         return ()
 
-    def seconds(self, value: Any) -> float:
+    def _seconds(self, value: Any) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
             return float(value)
         self.add(("checkpoint_seconds",), f"expected a number >= 0, got {show(value)}")
@@ -185,13 +219,21 @@ class _Reader:
         return self.source
 
     def add(self, path: tuple[str | int, ...], message: str) -> None:
+        """Note a problem at a path of the config."""
         line = next(
             (self.lines[path[:d]] for d in range(len(path), 0, -1) if path[:d] in self.lines), 0
         )
         key = f"{dotted(path)}: " if path else ""
         self.problems.append((line, f"{self.place(path)}: {key}{message}"))
 
+    def add_once(self, path: tuple[str | int, ...], message: str) -> None:
+        """Note a problem that a sweep may meet in every cell, the first time only."""
+        if (path, message) not in self._once:
+            self._once.add((path, message))
+            self.add(path, message)
+
     def fail(self) -> None:
+        """Raise `ConfigError` with everything noted so far, in the order of the file."""
         if self.problems:
             ordered = sorted(self.problems, key=lambda problem: problem[0])
             raise ConfigError("\n".join(text for _, text in ordered))
@@ -234,7 +276,12 @@ def _override(data: dict[str, Any], text: str, given: dict[tuple, str]) -> None:
             here = here[index]
 
 
-def _data_hash(experiment: Experiment, config: Any) -> str | None:
+def data_hash(experiment: Experiment, config: Any) -> str | None:
+    """Hash of the data files that a config names; None where the experiment has none.
+
+    Raises:
+        ConfigError: one cannot be read, or `data_files` raised.
+    """
     data_files = experiment.function("data_files")
     if data_files is None:
         return None

@@ -11,7 +11,8 @@ The traced contract (the runner batches, chunks, checkpoints and resumes):
 
 Optional: `cases(config) -> {name: Config}` (sub-configs of differing shapes, one program each)
 with `combine(config, results, out) -> Result`; `data_files(config) -> paths` (their contents
-enter the run's id); `sites(config) -> (f, args)` for `activjax sites`.
+enter the run's id); `sites(config) -> (f, args)` for `activjax sites`; `conclude(cells, out) ->
+Result` makes the answer of a whole sweep from its finished cells (`sweep.CellResult`).
 
 What cannot be batched defines `Config` and `main(config, out) -> Result` instead.
 """
@@ -51,6 +52,7 @@ _OPTIONAL = {
     "combine": ("config", "results", "out"),
     "data_files": ("config",),
     "sites": ("config",),
+    "conclude": ("cells", "out"),
 }
 _MAIN = {"main": ("config", "out")}
 

@@ -33,6 +33,12 @@ class LockedError(RunError):
     exit_code = 4
 
 
+class CellsFailed(RunError):
+    """A sweep has a record of every cell, and some of them are of failures."""
+
+    exit_code = 5
+
+
 class Stopped(RunError):
     """A signal ended the run at a safe point; the same command continues it."""
 
@@ -47,6 +53,7 @@ EXIT_CODES = {
     2: "the config or the command line is wrong",
     3: "the run folder cannot be written or read (full disk, damaged checkpoint, ...)",
     4: "another process works on the same run",
+    5: "some cells of the sweep failed; all others are done",
     130: "stopped by Ctrl-C; the same command continues",
     143: "stopped by SIGTERM; the same command continues",
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from activjax.runs import config as configs, contract, out, sources, store
+from activjax.runs import _yaml, config as configs, contract, out, sources, store
 from activjax.runs.case import CaseRecord, Job, run_case
 from activjax.runs.config import RunConfig
 from activjax.runs.errors import ExperimentError, Stopped, StorageError
@@ -143,18 +143,18 @@ def _out(job: Job) -> out.Out:
 
 def _describe(plan: RunConfig, folder: RunFolder) -> None:
     """Write the config and the experiment's files, so that the folder explains itself."""
-    import yaml
+    label = keep_sources(plan.experiment, folder.path)
+    store.write_text(folder.path / "config.yaml", _yaml.dump(plan.as_yaml(label)))
 
-    experiment = plan.experiment
-    label = experiment.label
-    if label.endswith(".py"):
-        source = folder.path / "source"
-        for path in sources.local_files(experiment.path):
-            target = source / path.relative_to(experiment.path.parent)
-            store.write_text(target, path.read_text(encoding="utf-8"))
-        label = f"source/{experiment.path.name}"
-    text = yaml.safe_dump(plan.as_yaml(label), sort_keys=False, allow_unicode=True)
-    store.write_text(folder.path / "config.yaml", text)
+
+def keep_sources(experiment: contract.Experiment, folder: Path) -> str:
+    """Copy an experiment's files to `folder/source`; returns what a config there calls it."""
+    if not experiment.label.endswith(".py"):
+        return experiment.label
+    for path in sources.local_files(experiment.path):
+        target = folder / "source" / path.relative_to(experiment.path.parent)
+        store.write_text(target, path.read_text(encoding="utf-8"))
+    return f"source/{experiment.path.name}"
 
 
 def _close(folder: RunFolder, watch: Progress | None = None) -> None:

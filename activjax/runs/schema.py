@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import typing
 from collections.abc import Iterator
@@ -41,14 +42,9 @@ def read(cls: type, data: dict[str, Any]) -> tuple[Any, list[Problem]]:
     """
     import pydantic
 
-    for nested in (cls, *_dataclasses_in(cls)):
-        if "__pydantic_config__" not in vars(nested):
-            type.__setattr__(
-                nested, "__pydantic_config__", pydantic.ConfigDict(strict=True, extra="forbid")
-            )
     value = None
     try:
-        adapter = pydantic.TypeAdapter(cls)
+        adapter = _adapter(cls)
         # in JSON mode strict types accept what a file can hold: lists for tuples, text for enums
         value = adapter.validate_json(json.dumps(data))
         # once more, so that defaults are checked too and `lr: 1` equals a default of `1.0`
@@ -64,6 +60,18 @@ def read(cls: type, data: dict[str, Any]) -> tuple[Any, list[Problem]]:
         for path, expected, item in fields.out_of_bounds(value)
     ]
     return (None if problems else value), problems
+
+
+@functools.cache  # a sweep reads thousands of configs of one class
+def _adapter(cls: type) -> Any:
+    import pydantic
+
+    for nested in (cls, *_dataclasses_in(cls)):
+        if "__pydantic_config__" not in vars(nested):
+            type.__setattr__(
+                nested, "__pydantic_config__", pydantic.ConfigDict(strict=True, extra="forbid")
+            )
+    return pydantic.TypeAdapter(cls)
 
 
 def plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def write_text(path: Path, text: str) -> None:
     """
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two may write at once
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -210,17 +210,27 @@ def find(run: str, folder: Path) -> RunFolder:
     """
     if (Path(run) / "config.yaml").is_file():
         return RunFolder(Path(run).resolve())
-    runs = all_runs(folder)
-    found = [r for r in runs if r.id.startswith(run)] or [r for r in runs if r.name == run]
+    return pick(run, all_runs(folder), folder, "runs")
+
+
+def pick(word: str, runs: Sequence[Any], folder: Path, what: str) -> Any:
+    """The one of `runs` whose id begins with `word` or that has the name.
+
+    Raises:
+        StorageError: none or several; says which of `what` there are in `folder`.
+    """
+    found = [r for r in runs if r.id.startswith(word)] or [r for r in runs if r.name == word]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(f"{r.name}/{r.id}" for r in found[:8])
-        raise StorageError(f"'{run}' means {len(found)} runs: {names}; give more of the id")
+        raise StorageError(f"'{word}' means {len(found)} {what}: {names}; give more of the id")
     from activjax.runs._words import did_you_mean
 
-    near = did_you_mean(run, {r.name for r in runs} | {r.id for r in runs})
-    raise StorageError(f"no run '{run}' in {folder} ({len(runs)} runs there){near}")
+    near = did_you_mean(word, {r.name for r in runs} | {r.id for r in runs})
+    raise StorageError(
+        f"no {what.removesuffix('s')} '{word}' in {folder} ({len(runs)} {what} there){near}"
+    )
 
 
 def _changed(path: Path) -> float:

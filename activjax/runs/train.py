@@ -67,11 +67,11 @@ class Programs:
             lambda leaf: jax.ShapeDtypeStruct((width, *leaf.shape[1:]), leaf.dtype),
             (of_one.hp, of_one.keys),
         )
-        self._hp_like, keys_like = cells_of.place(widened, self.mesh)
+        self._hp_like, keys_like = self.placed(widened)
         self._init = jax.jit(self._over("init"))
         with self.user("init"):
             like = jax.eval_shape(self._init, self._hp_like, keys_like)
-        self.states_like = cells_of.place(like, self.mesh)
+        self.states_like = self.placed(like)
         self._loop: loop.Loop | None = None
 
     def user(self, name: str) -> contextlib.AbstractContextManager[None]:
@@ -82,7 +82,23 @@ class Programs:
     def init(self, cells: Cells) -> Any:
         """The states before the first step. Raises `ExperimentError`."""
         with self.user("init"):
-            return self._init(*cells_of.place((cells.hp, cells.keys), self.mesh))
+            return self._init(*self.placed((cells.hp, cells.keys)))
+
+    def placed(self, tree: Any) -> Any:
+        """Arrays with a leading cell axis, where the programs expect them."""
+        return cells_of.place(tree, self.mesh)
+
+    def cell(self, states: Any, i: int) -> Any:
+        """The states of the `i`-th cell alone, with a leading axis of one."""
+        if self.mesh is not None:  # taken from the device that has it, not gathered from all
+            share = self.width // self.devices
+            device, i = divmod(i, share)
+            device = self.mesh.devices.ravel()[device]
+            states = jax.tree.map(
+                lambda leaf: next(s.data for s in leaf.addressable_shards if s.device == device),
+                states,
+            )
+        return _one(states, i)
 
     @property
     def loop(self) -> loop.Loop:
@@ -140,6 +156,11 @@ class Programs:
                 "measure(static, hp, state) and static.measure_at go together: only one is there"
             )
         return steps, chunk, at
+
+
+@jax.jit
+def _one(states: Any, i: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, i, 1), states)
 
 
 class Watcher(Protocol):
@@ -241,7 +262,7 @@ class Training:
             if states is None:
                 states = programs.init(self.cells)
             training = programs.loop
-            (hp,) = cells_of.place((self.cells.hp,), programs.mesh)
+            hp = programs.placed(self.cells.hp)
             with programs.user("step"):
                 done = training.run(states, hp, start=start, on_chunk=self._on_chunk)
             self.log.sync()

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jax_core
+from jax.sharding import NamedSharding, PartitionSpec
 
 Step = Callable[[Any], tuple[Any, Any]]
 
@@ -81,6 +82,7 @@ class Program:
         like, args = _abstracts((like, args))
         self._call, self._consts, (new, self.metrics_like) = _close(step, *args, like)
         _check_same(like, new)
+        self._consts = _beside(self._consts, like)
         # one compilation, before the first step, whatever chunk lengths come
         kept = jax.tree.map(lambda leaf: leaf.sharding, like)  # what comes out goes in again
         self._advance = (
@@ -107,7 +109,7 @@ class Program:
         return state, jax.tree.map(lambda b: np.asarray(b)[:n], buffers)
 
     def memory(self) -> int | None:
-        """Bytes a call needs on each device, as the compiler counts them; None where it does not."""
+        """Bytes a call needs on each device, as the compiler counts them; None if it does not."""
         found = self._advance.memory_analysis()
         if found is None:
             return None
@@ -253,6 +255,7 @@ class _Measure:
         if self._compiled is None:
             begin = time.perf_counter()
             call, self._consts, _ = _close(self._measure, *self._like)
+            self._consts = _beside(self._consts, self._like)
             consts = _abstracts(self._consts)
             self._compiled = jax.jit(call).lower(consts, *self._like).compile()
             self.seconds = time.perf_counter() - begin
@@ -271,6 +274,18 @@ def _close(f: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list,
         return jax.tree.unflatten(out_tree, map(_strong, leaves))
 
     return call, [jnp.asarray(c) for c in closed.consts], out_like
+
+
+def _beside(consts: list, like: Any) -> list:
+    """The arrays closed over, on every device of the mesh that the state lies on."""
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(like)]
+    mesh = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
+    if mesh is None:
+        return consts
+    return [
+        c if len(c.devices()) > 1 else jax.device_put(c, NamedSharding(mesh, PartitionSpec()))
+        for c in consts
+    ]
 
 
 def _fresh(leaf: Any) -> jax.Array:

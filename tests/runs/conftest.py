@@ -27,11 +27,11 @@ def activjax_command(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(home), "COLUMNS": "200"}
     environment.pop("ACTIVJAX_RUNS", None)
 
-    def start(*arguments, cwd, **options):
+    def start(*arguments, cwd, more=None, **options):
         return subprocess.Popen(
             [sys.executable, "-m", "activjax.cli", *map(str, arguments)],
             cwd=cwd,
-            env=environment,
+            env={**environment, **(more or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,0 +1,286 @@
+"""The driver: hands batches to an engine until every cell has a record, whatever dies meanwhile.
+
+It keeps nothing that the folder does not have. What is to be done follows from the records and the
+groups' batches alone, so a driver can be killed at any moment, and several can work together.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from activjax.runs import schema
+from activjax.runs.config import data_hash
+from activjax.runs.errors import StorageError
+from activjax.runs.sweep import index, records, tasks
+from activjax.runs.sweep.folder import SweepFolder
+from activjax.runs.sweep.groups import Batch, Group, Groups
+from activjax.runs.sweep.plan import Cell, SweepPlan
+from activjax.runs.sweep.records import CellTask
+from activjax.runs.sweep.tasks import Engine, Event, Task
+from activjax.runs.sweep.width import even
+
+_DEATHS = 3  # of a process at one place of a batch, before the batch is to blame
+_AGAIN_SECONDS = 1.0  # until we look again at what another driver has claimed
+
+
+class Watch(Protocol):
+    """Who watches a sweep."""
+
+    def event(self, event: Event) -> None:
+        """Something was heard of a task."""
+        ...
+
+    def counts(self, done: int, failed: int, total: int) -> None:
+        """Cells that have records."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a cell may take.
+
+    Attributes:
+        seconds: for one cell, compilation included; None without a limit.
+        memory_mb: of a worker's process; None without a limit.
+        width: the most cells of a program.
+    """
+
+    seconds: float | None
+    memory_mb: float | None
+    width: int
+
+
+class Driver:
+    """Runs the missing cells of a sweep.
+
+    Args:
+        folder: its folder.
+        plan: its cells.
+        engine: where they run.
+        limits: for every cell.
+        watch: who watches.
+        stopping: whether a stop is wanted.
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        plan: SweepPlan,
+        engine: Engine,
+        limits: Limits,
+        watch: Watch,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
+        self.folder, self.plan, self.engine, self.limits = folder, plan, engine, limits
+        self.watch, self.stopping = watch, stopping
+        self.groups = Groups(folder)
+        self.source = plan.source
+        self.cells = {group: {c.id: c for c in cells} for group, cells in plan.groups.items()}
+        self.all = {cell.id for cell in plan.cells}
+        self.recorded = self._scan()
+        self.failed = 0
+        self.to_probe = collections.deque(
+            group for group, cells in self.cells.items() if not self.recorded.issuperset(cells)
+        )
+        self.ready: collections.deque[Task] = collections.deque()
+        self.running: dict[str, Task] = {}
+        self.parked: list[tuple[float, str]] = []  # groups with batches claimed elsewhere
+        self.reached: dict[str, tuple[int, int]] = {}  # task -> (furthest step, deaths there)
+        self.writer = records.Writer(folder)
+        self.storage: str | None = None
+        self.asked_to_stop = False
+
+    def run(self) -> None:
+        """Until every cell has a record, or a stop is wanted.
+
+        Raises:
+            StorageError: the disk refuses; what was reported as done is safe.
+            EngineError: the engine cannot work.
+        """
+        self._count()
+        while self.running or ((self.ready or self.to_probe or self.parked) and not self._ending()):
+            if self._ending() and not self.asked_to_stop:
+                self.asked_to_stop = True
+                self.engine.stop()
+            self._unpark()
+            self._feed()
+            for event in self.engine.poll(0.25):
+                self._heard(event)
+        if self.storage is not None:
+            raise StorageError(self.storage)
+
+    def _scan(self) -> set[str]:
+        """The cells whose records can be read."""
+        return {line.id for line in index.rows(self.folder) if line.state != index.MISSING}
+
+    def _ending(self) -> bool:
+        """Whether no more tasks are started."""
+        return self.storage is not None or self.stopping()
+
+    def _feed(self) -> None:
+        """Keep the engine's places filled, and one task for each in reserve."""
+        while len(self.running) < 2 * self.engine.slots and not self._ending():
+            task = self._next()
+            if task is None:
+                return
+            self.running[task.id] = task
+            self.engine.submit(task)
+
+    def _next(self) -> Task | None:
+        """The next batch; before the first batch of a group, its probe."""
+        while not self.ready and self.to_probe:
+            group = self.to_probe.popleft()
+            found = self.groups.read(group)
+            if found is None:
+                return probe_task(self.plan, group, self.limits, self.engine.slots)
+            self._enqueue(found)
+        return self.ready.popleft() if self.ready else None
+
+    def _enqueue(self, group: Group) -> None:
+        """Make tasks of the group's batches that have cells without a record."""
+        queued = {task.id for task in self.ready} | set(self.running)
+        for batch in group.batches:
+            if batch.id not in queued and not self.recorded.issuperset(batch.owes):
+                self.ready.append(self._task(group.id, batch))
+
+    def _task(self, group: str, batch: Batch) -> Task:
+        cells = tuple(_plain(self.plan, self.cells[group][cell]) for cell in batch.cells)
+        return Task(
+            batch.id, tasks.BATCH, cells, batch.width, owes=batch.owes,
+            seconds=self.limits.seconds, memory_mb=self.limits.memory_mb,
+        )  # fmt: skip
+
+    def _unpark(self) -> None:
+        """Look again at the groups of which another driver had a batch."""
+        due = [group for at, group in self.parked if at <= time.monotonic()]
+        if due:
+            self.parked = [(at, g) for at, g in self.parked if g not in due]
+            self.recorded = self._scan()
+            for group in dict.fromkeys(due):
+                self._refresh(group)
+            self._count()
+
+    def _refresh(self, group: str) -> None:
+        found = self.groups.read(group)
+        if found is not None:
+            self._enqueue(found)
+
+    def _heard(self, event: Event) -> None:
+        """Act on an event."""
+        task = self.running.get(event.task)
+        if task is None:
+            return
+        self.watch.event(event)
+        if event.kind == tasks.SAY:
+            self.watch.say(f"{task.id}: {event.data['text']}")
+        elif event.kind == tasks.STEP:
+            self._progressed(task.id, event.data["step"])
+        elif event.kind == tasks.CELL:
+            self.failed += event.data["status"] == "failed"
+            self._progressed(task.id, None)
+        elif event.kind in tasks.ENDS:
+            del self.running[task.id]
+            getattr(self, f"_after_{event.kind}")(task, task.cells[0].group, event.data)
+
+    def _progressed(self, task: str, step: int | None) -> None:
+        furthest, _ = self.reached.get(task, (-1, 0))
+        if step is None or step > furthest:
+            self.reached[task] = (furthest if step is None else step, 0)
+
+    def _after_done(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        self.recorded |= set(task.owes)
+        self._count()
+
+    def _after_probed(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        if "error" in data:  # the batches will meet it too, and keep it with the cells
+            width = even(task.count, 1 if data.get("memory") else task.width)
+            data = {"width": width, "error": data["error"]}
+        self._enqueue(self.groups.lay_out(group, list(self.cells[group]), data))
+
+    def _after_claimed(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        self.parked.append((time.monotonic() + _AGAIN_SECONDS, group))
+
+    def _after_stopped(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        if not self._ending():  # somebody has stopped the worker alone
+            self.ready.appendleft(task)
+
+    def _after_storage(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        self.storage = data["message"]
+
+    def _after_split(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        if len(task.cells) == 1:
+            return self._fail(task, task.cells[0].id, data)
+        self.watch.say(f"{task.id}: {data['message'].splitlines()[-1]}; trying in smaller batches")
+        return self._enqueue(
+            self.groups.split(group, task.id, halve=data["reason"] == records.MEMORY)
+        )
+
+    def _after_lost(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        furthest, deaths = self.reached.get(task.id, (-1, 0))
+        self.reached[task.id] = (furthest, deaths + 1)
+        if data["reason"] == records.CRASH and deaths + 1 < _DEATHS:
+            self.watch.say(f"{task.id}: {data['message']}; trying again")
+            return self.ready.appendleft(dataclasses.replace(task, attempt=task.attempt + 1))
+        if task.kind == tasks.PROBE:
+            memory = data["reason"] == records.MEMORY
+            return self._after_probed(task, group, {"error": data["message"], "memory": memory})
+        if data["finishing"] is not None:
+            self._fail(task, data["finishing"], data)
+            return self._refresh(group)
+        return self._after_split(task, group, data)
+
+    def _fail(self, task: Task, cell: str, data: dict[str, Any]) -> None:
+        """Give a cell the record that its process could not write any more."""
+        (found,) = [c for c in task.cells if c.id == cell]
+        work = self.folder.path / "batches" / task.id
+        saved = next(iter(sorted(work.glob("work/*/checkpoints"))), None)
+        record = records.failed(
+            found,
+            self.source,
+            kind=data["reason"],
+            message=data["message"],
+            traceback=data.get("traceback"),
+            checkpoint=saved and saved.relative_to(self.folder.path).as_posix(),
+            run={"engine": self.engine.name, "batch": task.id, "width": task.width,
+                 "attempts": task.attempt},
+        )  # fmt: skip
+        try:
+            self.writer.add(record)
+            self.writer.flush()
+        except StorageError as error:
+            self.storage = str(error)
+            return
+        self.recorded.add(cell)
+        self.failed += 1
+        self.watch.event(Event(task.id, tasks.CELL, {"cell": cell, "status": "failed"}))
+        self._count()
+
+    def _count(self) -> None:
+        """Tell how far the sweep is."""
+        self.watch.counts(len(self.recorded), self.failed, len(self.all))
+
+
+def probe_task(
+    plan: SweepPlan, group: str, limits: Limits, slots: int, *, timed: bool = False
+) -> Task:
+    """The question how wide the batches of a group may be."""
+    cells = plan.groups[group]
+    # a sweep that would fit into fewer programs than there are places is spread over all
+    most = min(limits.width, max(1, -(-len(plan.cells) // slots)))
+    return Task(
+        group, tasks.PROBE, (_plain(plan, cells[0]),), most, len(cells),
+        memory_mb=limits.memory_mb, timed=timed,
+    )  # fmt: skip
+
+
+def _plain(plan: SweepPlan, cell: Cell) -> CellTask:
+    data = data_hash(plan.experiment, cell.config)
+    return CellTask(cell.id, cell.group, cell.seed, cell.point, schema.plain(cell.config), data)

@@ -1,0 +1,108 @@
+"""The folder of a sweep, as a path that can be asked what is planned, done, failed and missing.
+
+<root>/<name>/<id>/
+    sweep.yaml          the whole definition, reads back to this sweep (experiment: source/...)
+    source/             the experiment's own files
+    sweep.json          name, id, axes, seeds, sources, options: what was planned, never changed
+    cells.jsonl         one line a cell, in the order of the sweep: id, group, seed, point
+    groups/<id>.json    cells of equal static shape: measured memory, width, batches
+    cells/<id>.json     the record of a cell, the truth about it: done or failed; written once
+    cells/<id>/         figures and arrays that the cell's own code saved
+    batches/<id>/       cells that share one program: metrics.jsonl, log.txt, work/, the claim
+    provenance.json     versions, device, engine, every attempt
+    result.json         the sweep's own answer, written when every cell has a record
+    index.sqlite        made from cells/ when needed; may be deleted
+    report.html         made from the files above
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from activjax.runs.store import pick, storing
+
+
+class SweepFolder:
+    """One sweep's folder.
+
+    Args:
+        path: `<root>/<name>/<id>`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"SweepFolder({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        """The 12 hex digits that name the sweep."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """The name given in the config."""
+        return self.path.parent.name
+
+    @functools.cached_property
+    def about(self) -> dict[str, Any]:
+        """`sweep.json`. Raises `StorageError` if it cannot be read."""
+        with storing(self.path / "sweep.json"):
+            return json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
+
+    @functools.cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """The cells in order, `{"id", "group", "seed", "point"}`. Raises `StorageError`."""
+        with storing(self.path / "cells.jsonl"):
+            text = (self.path / "cells.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def record_path(self, cell: str) -> Path:
+        """Where a cell's record is, or will be."""
+        return self.path / "cells" / f"{cell}.json"
+
+    def record(self, cell: str) -> dict[str, Any] | None:
+        """A cell's record; None if it has none yet."""
+        try:
+            return json.loads(self.record_path(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def recorded(self) -> set[str]:
+        """The ids of the cells that have a record."""
+        try:
+            names = (self.path / "cells").iterdir()
+            return {p.name[:-5] for p in names if p.name.endswith(".json") and p.name[0] != "."}
+        except FileNotFoundError:
+            return set()
+
+
+def find(sweep: str, root: Path) -> SweepFolder:
+    """The sweep at a path, or the one below `root` by the beginning of its id, or by its name.
+
+    Raises:
+        StorageError: none or several.
+    """
+    if (Path(sweep) / "sweep.json").is_file():
+        return SweepFolder(Path(sweep).resolve())
+    return pick(sweep, all_sweeps(root), root, "sweeps")
+
+
+def all_sweeps(root: Path) -> list[SweepFolder]:
+    """The sweeps below a root of runs, newest first."""
+    dated = []
+    for path in root.glob("*/*/sweep.json"):
+        with contextlib.suppress(OSError):  # removed since
+            dated.append((changed(path.parent), path.parent))
+    return [SweepFolder(path) for _, path in sorted(dated, reverse=True)]
+
+
+def changed(path: Path) -> float:
+    """When a sweep last wrote something that matters, in seconds since 1970."""
+    names = ("result.json", "provenance.json", "cells", "sweep.json")
+    return max(((path / n).stat().st_mtime for n in names if (path / n).exists()), default=0.0)

@@ -1,0 +1,396 @@
+"""Start a sweep, continue it, or say what it would be."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from activjax.runs import _yaml, store
+from activjax.runs.errors import (
+    CellsFailed,
+    ConfigError,
+    ExperimentError,
+    RunError,
+    Stopped,
+    StorageError,
+)
+from activjax.runs.interrupts import Interrupts
+from activjax.runs.launch import keep_sources
+from activjax.runs.provenance import git_state, versions
+from activjax.runs.result import dumps, to_json
+from activjax.runs.sweep import index, plan as plans, tasks
+from activjax.runs.sweep.conclude import conclude
+from activjax.runs.sweep.drive import Driver, Limits, probe_task
+from activjax.runs.sweep.folder import SweepFolder
+from activjax.runs.sweep.groups import Groups
+from activjax.runs.sweep.inline import InlineEngine
+from activjax.runs.sweep.local import LocalEngine, cores_for
+from activjax.runs.sweep.plan import SweepPlan
+from activjax.runs.sweep.tasks import Engine
+from activjax.runs.sweep.watch import SweepWatch
+from activjax.runs.sweep.width import CPU_WIDTH
+from activjax.runs.sweep.worker import Hello
+
+_ACCELERATED_WIDTH = 1024
+_DEVICES = ("nvidia[0-9]*", "accel*", "kfd", "vfio/[0-9]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a sweep is run; none of it decides which cells there are.
+
+    Attributes:
+        engine: `"local"`: worker processes; `"inline"`: this process, for notebooks and debuggers.
+        workers: processes; None means one for each core, or one where there is an accelerator.
+        width: the most cells of a program; None means 16 on CPU, else what the memory allows.
+        cell_seconds: a cell may take, compilation included; None without a limit.
+        memory_mb: a worker may hold; None without a limit.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    width: int | None = None
+    cell_seconds: float | None = None
+    memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("local", "inline"):
+            raise ConfigError(f"engine: expected local or inline, got '{self.engine}'")
+        for name in ("workers", "width", "cell_seconds", "memory_mb"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}: expected a positive number, got {value}")
+
+
+def sweep(
+    config: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    exact: bool = False,
+    options: Options | None = None,
+    progress: bool = True,
+    hard_exit: bool = False,
+) -> SweepFolder:
+    """Run every cell of a sweep that has no record yet.
+
+    Args:
+        config: path of a YAML file, or a mapping with the same keys.
+        overrides: `key=value`, as on the command line.
+        out: root of all runs; None means the variable ACTIVJAX_RUNS, else `runs`.
+        exact: every cell in a program of its own, bit-equal to `activjax run` with its seed.
+        options: how it is run.
+        progress: show progress on standard error.
+        hard_exit: a second Ctrl-C ends the process at once.
+
+    Returns:
+        The sweep's folder.
+
+    Raises:
+        ConfigError: the config, an axis or the experiment's definition is wrong.
+        CellsFailed: some cells have failed; all others are done.
+        ExperimentError: every cell failed, or the experiment's `conclude` raised.
+        StorageError: the folder cannot be written or read.
+        Stopped: a signal ended it; the same call continues.
+    """
+    plan = plans.load(config, overrides, exact=exact)
+    folder = SweepFolder(store.root(out) / plan.name / plan.id)
+    _describe(plan, folder, options or Options())
+    return _run(plan, folder, options or Options(), progress, hard_exit)
+
+
+def resume(
+    path: str | Path,
+    *,
+    retry_failed: bool = False,
+    given: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    hard_exit: bool = False,
+) -> SweepFolder:
+    """Run exactly the missing cells of a sweep.
+
+    Args:
+        path: the sweep's folder.
+        retry_failed: failed cells count as missing: each is run again, by itself.
+        given: fields of `Options` that differ from those that it was started with.
+        progress, hard_exit: as in `sweep`.
+
+    Raises:
+        As `sweep`; a `ConfigError` also where the sources have changed since.
+    """
+    folder = SweepFolder(path)
+    about = folder.about
+    options = Options(**{**about["options"]["run"], **(given or {})})
+    plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
+    if plan.id != about["id"]:
+        raise ConfigError(
+            f"{folder.path}: the sources of activjax or of the experiment have changed since this "
+            "sweep was started, so its cells would not be comparable; start it anew with "
+            "`activjax sweep CONFIG`, what is done stays here"
+        )
+    if retry_failed:
+        _forget_failures(plan, folder)
+    return _run(plan, folder, options, progress, hard_exit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a sweep would be.
+
+    Attributes:
+        plan: its cells.
+        groups: for each group: id, cells, point values that all its cells share, and what
+            `width.Probe` found, or `error`.
+        workers: processes.
+        seconds: expected training time of all cells; without `measure` and `finish`.
+    """
+
+    plan: SweepPlan
+    groups: list[dict[str, Any]]
+    workers: int
+    seconds: float
+
+
+def forecast(
+    config: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    exact: bool = False,
+    options: Options | None = None,
+    progress: bool = True,
+) -> Forecast:
+    """Compile every group's program and time some of its steps; nothing is kept but the cache.
+
+    Args, Raises: as `sweep`.
+    """
+    plan = plans.load(config, overrides, exact=exact)
+    options = options or Options()
+    found: dict[str, dict[str, Any]] = {}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        SweepWatch(f"{plan.name} (measuring)", progress) as watch,
+        _engine(plan, SweepFolder(scratch), options, store.root(out), lambda: False) as engine,
+    ):
+        for group in plan.groups:
+            limits = _limits(options, plan)
+            engine.submit(probe_task(plan, group, limits, engine.slots, timed=True))
+        while len(found) < len(plan.groups):
+            for event in engine.poll(0.25):
+                watch.event(event)
+                if event.kind in tasks.ENDS:
+                    lost = {"error": event.data.get("message", event.kind)}
+                    found[event.task] = event.data if event.kind == tasks.PROBED else lost
+                    watch.counts(len(found), 0, len(plan.groups))
+        workers = engine.slots
+    groups = [
+        {"group": group, "cells": len(cells), "shared": _shared(cells), **found[group]}
+        for group, cells in plan.groups.items()
+    ]
+    seconds = sum(g["cells"] * (g.get("cell_seconds") or 0.0) for g in groups) / workers
+    return Forecast(plan, groups, workers, seconds)
+
+
+def _run(
+    plan: SweepPlan, folder: SweepFolder, options: Options, progress: bool, hard_exit: bool
+) -> SweepFolder:
+    """Everything from the first missing cell to the report."""
+    with (
+        SweepWatch(plan.name, progress) as watch,
+        Interrupts(watch.say, hard_exit) as interrupts,
+        _recorded(plan, folder, options),
+        interrupts.deferred(),
+    ):
+        if plan.merged:
+            watch.say(f"{plan.merged} cells are given more than once and are run once")
+
+        def stopping() -> bool:
+            return interrupts.signal is not None
+
+        ids = {cell.id for cell in plan.cells}
+        if not ids <= folder.recorded():
+            (folder.path / "result.json").unlink(missing_ok=True)  # it was of fewer cells
+            with _engine(plan, folder, options, folder.path.parent.parent, stopping) as engine:
+                limits = _limits(options, plan)
+                Driver(folder, plan, engine, limits, watch, stopping).run()
+        missing = ids - folder.recorded()
+        if stopping():
+            raise Stopped(
+                f"stopped with {len(ids) - len(missing)} of {len(ids)} cells done; "
+                f"`activjax resume {folder.path}` continues",
+                interrupts.exit_code,
+            )
+        failed = _close(plan, folder, watch)
+    if failed:
+        raise CellsFailed(
+            f"{len(failed)} of {len(ids)} cells failed ({failed[0].message}); "
+            f"`activjax show {folder.path}` says more, `activjax resume {folder.path} "
+            "--retry-failed` runs them again"
+        )
+    return folder
+
+
+def _close(plan: SweepPlan, folder: SweepFolder, watch: SweepWatch) -> list[index.Line]:
+    """What comes after the last record; returns the failed cells."""
+    lines = index.rows(folder)
+    failed = [line for line in lines if line.state == index.FAILED]
+    if not (folder.path / "result.json").exists():
+        try:
+            result, warnings, contents = conclude(folder, plan, watch.say)
+        except ExperimentError as error:
+            text = "".join(traceback.format_exception(error.__cause__ or error))
+            failure = {"error": str(error), "traceback": text}
+            store.write_text(folder.path / "failed.json", dumps(failure))
+            raise
+        finally:
+            (folder.path / "report.html").unlink(missing_ok=True)
+        (folder.path / "failed.json").unlink(missing_ok=True)
+        store.write_text(folder.path / "contents.json", dumps({"items": contents}))
+        store.write_text(folder.path / "result.json", dumps(to_json(result, warnings)))
+    if not (folder.path / "report.html").exists():
+        try:
+            from activjax.runs.sweep import page
+
+            page.write(folder)
+        except Exception as error:  # the numbers are safe; `activjax report` shows the rest
+            watch.warn(f"the report could not be written: {type(error).__name__}: {error}")
+    return failed
+
+
+def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
+    """Write what was planned, unless it is there; `sweep.json` last."""
+    if (folder.path / "sweep.json").exists():
+        return
+    store.RunFolder(folder.path).create()
+    label = keep_sources(plan.experiment, folder.path)
+    definition = {**plan.definition, "experiment": label, "name": plan.name}
+    store.write_text(folder.path / "sweep.yaml", _yaml.dump(definition))
+    lines = [
+        json.dumps({"id": c.id, "group": c.group, "seed": c.seed, "point": c.point})
+        for c in plan.cells
+    ]
+    store.write_text(folder.path / "cells.jsonl", "\n".join(lines) + "\n")
+    about = {
+        "id": plan.id,
+        "name": plan.name,
+        "experiment": plan.experiment.label,
+        "source_hash": plan.source,
+        "axes": plan.axes(),
+        "seeds": list(plan.seeds),
+        "cells": len(plan.cells),
+        "options": {"exact": plan.exact, "run": dataclasses.asdict(options)},
+    }
+    store.write_text(folder.path / "sweep.json", dumps(about))
+
+
+def _forget_failures(plan: SweepPlan, folder: SweepFolder) -> None:
+    """Take back the records of failed cells, after new batches stand for them."""
+    groups = Groups(folder)
+    for group, cells in plan.groups.items():
+        records = {cell.id: folder.record(cell.id) for cell in cells}
+        failed = [c for c, record in records.items() if record and record["status"] == "failed"]
+        if failed:
+            groups.again(group, failed)
+            with store.storing(folder.path):
+                for cell in failed:
+                    folder.record_path(cell).unlink(missing_ok=True)
+
+
+def _limits(options: Options, plan: SweepPlan) -> Limits:
+    width = options.width or (_ACCELERATED_WIDTH if _accelerated() else CPU_WIDTH)
+    return Limits(options.cell_seconds, options.memory_mb, 1 if plan.exact else width)
+
+
+@contextlib.contextmanager
+def _engine(
+    plan: SweepPlan, folder: SweepFolder, options: Options, root: Path, stopping: Any
+) -> Iterator[Engine]:
+    """The engine that the options ask for; its processes end with the block."""
+    workers = options.workers or (1 if _accelerated() else len(os.sched_getaffinity(0)))
+    workers = min(workers, len(plan.cells)) if options.engine == "local" else 1
+    experiment = plan.experiment
+    hello = Hello(
+        folder=str(folder.path.absolute()),
+        experiment=str(experiment.path) if experiment.label.endswith(".py") else experiment.label,
+        source=plan.source,
+        checkpoint_seconds=plan.checkpoint_seconds,
+        engine=options.engine,
+        sharded=not plan.exact,
+        workers=workers,
+        cache=str((root / ".compiled").absolute()),
+    )
+    if options.engine == "inline":
+        engine: Engine = InlineEngine(hello, stopping)
+    else:
+        engine = LocalEngine(hello, [set()] * workers if _accelerated() else cores_for(workers))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _accelerated() -> bool:
+    """Whether JAX will find something better than a CPU; asked without waking it."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return not platforms.startswith("cpu")
+    return any(any(Path("/dev").glob(pattern)) for pattern in _DEVICES)
+
+
+@contextlib.contextmanager
+def _recorded(plan: SweepPlan, folder: SweepFolder, options: Options) -> Iterator[None]:
+    """Keep every attempt in `provenance.json`, as far as the disk lets us."""
+    path = folder.path / "provenance.json"
+    before = store.RunFolder(folder.path).read_json("provenance.json") or {}
+    begin, had = time.monotonic(), len(folder.recorded())
+    attempt: dict[str, Any] = {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "ended": "killed",  # until it says otherwise
+        "seconds": 0.0,
+        "cells": 0,
+        "options": dataclasses.asdict(options),
+    }
+    data = {
+        "id": plan.id,
+        "name": plan.name,
+        "experiment": plan.experiment.label,
+        "seeds": list(plan.seeds),
+        "source_hash": plan.source,
+        "git": git_state(plan.experiment.path.parent),
+        "versions": versions(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "wall_seconds": before.get("wall_seconds", 0.0),
+        "attempts": [*before.get("attempts", []), attempt],
+    }
+
+    def write(ended: str) -> None:
+        seconds = time.monotonic() - begin
+        attempt.update(ended=ended, seconds=round(seconds, 3), cells=len(folder.recorded()) - had)
+        wall = before.get("wall_seconds", 0.0) + seconds
+        store.write_text(path, dumps({**data, "wall_seconds": round(wall, 3)}))
+
+    write("killed")
+    try:
+        yield
+    except BaseException as error:
+        words = {Stopped: "stopped", StorageError: "storage error", RunError: "failed"}
+        ended = next((w for kind, w in words.items() if isinstance(error, kind)), "stopped")
+        with contextlib.suppress(Exception):
+            write(ended)
+        raise
+    write("done")
+
+
+def _shared(cells: Sequence[Any]) -> dict[str, Any]:
+    """The point values that all cells of a group have in common."""
+    first = cells[0].point
+    return {k: v for k, v in first.items() if all(c.point.get(k) == v for c in cells)}

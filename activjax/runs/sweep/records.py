@@ -1,0 +1,135 @@
+"""Records of cells: made from what a cell's own code returned or raised, written all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from activjax.runs.result import Result, to_json
+from activjax.runs.store import storing
+from activjax.runs.sweep.folder import SweepFolder
+
+_FLUSH_SECONDS = 1.0
+
+#: Why a cell has failed.
+RAISED, TIME, MEMORY, CRASH = "raised", "time", "memory", "crash"
+
+
+@dataclasses.dataclass(frozen=True)
+class CellTask:
+    """A cell as an engine is given it; plain values, so that it can go anywhere as JSON.
+
+    Attributes:
+        id, group, seed, point: as in `plan.Cell`.
+        config: the whole config as plain values.
+        data_hash: of its data files.
+    """
+
+    id: str
+    group: str
+    seed: int
+    point: dict[str, Any]
+    config: dict[str, Any]
+    data_hash: str | None = None
+
+
+def done(
+    cell: CellTask,
+    source: str,
+    result: Result,
+    warnings: list[str],
+    contents: list[dict[str, Any]],
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    """The record of a cell that has a result. Raises `TypeError` if that is none."""
+    found = to_json(result, warnings)
+    found.pop("status")
+    return {**_head(cell, source, "done"), **found, "contents": contents, "run": run}
+
+
+def failed(
+    cell: CellTask,
+    source: str,
+    *,
+    kind: str,
+    message: str,
+    traceback: str | None,
+    checkpoint: str | None,
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    """The record of a cell without a result.
+
+    Args:
+        cell: the cell.
+        source: hash of the sources.
+        kind: `RAISED`, `TIME`, `MEMORY` or `CRASH`.
+        message: one or two lines.
+        traceback: of the experiment's own code, or the last output of the process.
+        checkpoint: the folder of its last checkpoint, relative to the sweep's.
+        run: how it was run.
+    """
+    error = {"kind": kind, "message": message, "traceback": traceback, "checkpoint": checkpoint}
+    return {**_head(cell, source, "failed"), "error": error, "run": run}
+
+
+def _head(cell: CellTask, source: str, status: str) -> dict[str, Any]:
+    return {
+        "id": cell.id,
+        "status": status,
+        "seed": cell.seed,
+        "point": cell.point,
+        "config": cell.config,
+        "source_hash": source,
+        "data_hash": cell.data_hash,
+    }
+
+
+class Writer:
+    """Writes records in groups: an fsync each, but one for the folder, and no rename before all.
+
+    A kill in between leaves whole records or none.
+    """
+
+    def __init__(self, folder: SweepFolder):
+        self._folder = folder
+        self._waiting: list[dict[str, Any]] = []
+        self._last = time.monotonic()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take a record; it is on the disk after the next `flush`. Raises `StorageError`."""
+        self._waiting.append(record)
+        if time.monotonic() - self._last > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting. Raises `StorageError`; then none of it counts as written."""
+        records, self._waiting = self._waiting, []
+        self._last = time.monotonic()
+        if not records:
+            return
+        folder = self._folder.path / "cells"
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            pairs = [self._prepare(folder, record) for record in records]
+            for temporary, path in pairs:
+                temporary.replace(path)
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        self._last = time.monotonic()
+
+    def _prepare(self, folder: Path, record: dict[str, Any]) -> tuple[Path, Path]:
+        path = self._folder.record_path(record["id"])
+        temporary = folder / f".{record['id']}.{os.getpid()}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(record, file, allow_nan=False, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary, path
