@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from activjax.runs.errors import EXIT_CODES, RunError
 
@@ -38,6 +37,16 @@ Run all cells of a sweep: every point of the config's `sweep:` section with ever
 equal static shape share one compiled program; worker processes, each on cores of its own, take one
 program after another. Killed at any moment, the same command runs exactly the missing cells.
 """
+
+
+_LS = """\
+List runs and sweeps (state, name, id, age, answer), or the cells of one sweep:
+
+  activjax ls                        everything below ./runs
+  activjax ls hash_phase width=32    cells of a sweep
+  activjax ls hash_phase --failed    what went wrong
+"""
+_WHICH = "its folder, the beginning of its id, or its name"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     _add_out(sweep)
 
     resume = add("resume", "run exactly the missing cells of a sweep", "", f"exit codes:\n{codes}")
-    resume.add_argument("sweep", metavar="SWEEP", help="its folder, the beginning of its id, name")
+    resume.add_argument("sweep", metavar="SWEEP", help=_WHICH)
     resume.add_argument("--retry-failed", action="store_true", help="failed cells too, one by one")
     _add_engine(resume)
     _add_out(resume)
@@ -100,19 +109,36 @@ def parser() -> argparse.ArgumentParser:
     keys = add("keys", "what may stand in a config file: keys, types, defaults, ranges, help")
     keys.add_argument("config", metavar="CONFIG")
 
-    ls = add("ls", "list runs: state, name, id, age, answer")
-    ls.add_argument("dir", metavar="DIR", nargs="?", help="root of the runs (default: as --out)")
+    ls = add("ls", "list runs and sweeps, or the cells of a sweep", _LS)
+    ls.add_argument("what", metavar="DIR|SWEEP", nargs="?", help="root of the runs, or a sweep")
+    ls.add_argument("filters", metavar="key=value", nargs="*", help="cells with these values")
+    ls.add_argument("--failed", action="store_true", help="cells that failed")
+    ls.add_argument("--missing", action="store_true", help="cells without a record")
+    ls.add_argument("--limit", type=int, default=50, help="most cells (default: 50; 0: all)")
+    _add_out(ls)
 
-    show = add("show", "one run: answer, summary, config, provenance")
-    show.add_argument("run", metavar="RUN", help="its folder, the beginning of its id, or its name")
+    show = add("show", "one run, sweep or cell: answer, summary, config, provenance")
+    show.add_argument("run", metavar="RUN", help=f"{_WHICH}, or SWEEP/CELL")
     _add_out(show)
+
+    compare = add("compare", "what differs between two runs, sweeps or cells: config and numbers")
+    compare.add_argument("a", metavar="A", help=f"{_WHICH}, or SWEEP/CELL")
+    compare.add_argument("b", metavar="B")
+    compare.add_argument("--limit", type=int, default=40, help="most numbers (0: all)")
+    _add_out(compare)
+
+    export = add("export", "the cells of a sweep as a table: one line a cell")
+    export.add_argument("sweep", metavar="SWEEP", help=_WHICH)
+    export.add_argument("file", metavar="FILE", help="ends in .csv or .parquet")
+    export.add_argument("--volatile", action="store_true", help="with times, workers, batches")
+    _add_out(export)
 
     sites = add("sites", "the named activations of an experiment's function, without running it")
     sites.add_argument("config", metavar="CONFIG", help="its experiment defines sites(config)")
     sites.add_argument("overrides", metavar="key=value", nargs="*")
 
-    report = add("report", "write the report of a finished run again")
-    report.add_argument("run", metavar="RUN", help="its folder, the beginning of its id, its name")
+    report = add("report", "write the report of a run or a sweep again")
+    report.add_argument("run", metavar="RUN", help=_WHICH)
     _add_out(report)
     return top
 
@@ -137,7 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         grammar.print_help()
         return 2
     try:
-        return _COMMANDS[args.command](args)
+        from activjax.runs.commands import COMMANDS
+
+        return COMMANDS[args.command](args)
     except RunError as error:
         print(f"activjax: {error}", file=sys.stderr)
         return error.exit_code
@@ -147,140 +175,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("activjax: stopped", file=sys.stderr)
         return 130
-
-
-def _run(args: argparse.Namespace) -> int:
-    from activjax.runs.launch import run
-
-    folder = run(
-        args.config,
-        args.overrides,
-        out=args.out,
-        force=args.force,
-        progress=not args.quiet,
-        hard_exit=True,
-    )
-    if args.quiet:
-        print(folder.report if folder.report.exists() else folder.path)
-    else:
-        from activjax.runs.show import print_done
-
-        print_done(folder, _console())
-    return 0
-
-
-def _sweep(args: argparse.Namespace) -> int:
-    from activjax.runs.sweep import launch
-
-    options = launch.Options(**_engine_options(args))
-    if args.dry_run:
-        from activjax.runs.sweep.show_forecast import print_forecast
-
-        found = launch.forecast(
-            args.config, args.overrides, out=args.out, exact=args.exact, options=options,
-            progress=not args.quiet,
-        )  # fmt: skip
-        print_forecast(found, _console())
-        return 0
-    folder = launch.sweep(
-        args.config, args.overrides, out=args.out, exact=args.exact, options=options,
-        progress=not args.quiet, hard_exit=True,
-    )  # fmt: skip
-    return _sweep_done(folder, args.quiet)
-
-
-def _resume(args: argparse.Namespace) -> int:
-    from activjax.runs import store
-    from activjax.runs.sweep import folder as folders, launch
-
-    folder = folders.find(args.sweep, store.root(args.out))
-    folder = launch.resume(
-        folder.path, retry_failed=args.retry_failed, given=_engine_options(args),
-        progress=not args.quiet, hard_exit=True,
-    )  # fmt: skip
-    return _sweep_done(folder, args.quiet)
-
-
-def _sweep_done(folder: Any, quiet: bool) -> int:
-    if quiet:
-        print(folder.path / "report.html")
-    else:
-        from activjax.runs.sweep.show import print_sweep
-
-        print_sweep(folder, _console())
-    return 0
-
-
-def _keys(args: argparse.Namespace) -> int:
-    from activjax.runs.config import experiment_of
-    from activjax.runs.show import keys_table
-
-    _console().print(keys_table(experiment_of(args.config).Config))
-    return 0
-
-
-def _ls(args: argparse.Namespace) -> int:
-    from activjax.runs import store
-    from activjax.runs.show import runs_table
-
-    root = store.root(args.dir)
-    if root.exists() and not root.is_dir():
-        raise store.StorageError(f"{root}: expected the folder that holds all runs, got a file")
-    runs = store.all_runs(root)
-    if not runs:
-        print(f"no runs in {root}{'' if root.is_dir() else ' (no such folder)'}")
-        return 0
-    _console().print(runs_table(runs))
-    return 0
-
-
-def _show(args: argparse.Namespace) -> int:
-    from activjax.runs import store
-    from activjax.runs.show import print_run
-
-    print_run(store.find(args.run, store.root(args.out)), _console())
-    return 0
-
-
-def _report(args: argparse.Namespace) -> int:
-    from activjax.runs import store
-    from activjax.runs.launch import write_report
-
-    folder = store.find(args.run, store.root(args.out))
-    if folder.state() != store.DONE:
-        raise store.StorageError(f"{folder.path}: this run is {folder.state()}, not done")
-    print(write_report(folder))
-    return 0
-
-
-def _sites(args: argparse.Namespace) -> int:
-    from activjax.runs import config, contract
-
-    plan = config.load(args.config, args.overrides)
-    sites = plan.experiment.function("sites")
-    if sites is None:
-        raise config.ConfigError(
-            f"{plan.experiment.label}: defines no sites(config) -> (f, args): nothing to list"
-        )
-    from activjax import transforms
-
-    with contract.running(plan.experiment, "sites"):
-        f, inputs = sites(plan.config)
-        table = transforms.sites(f)(*inputs).table()
-    _console().print(table)
-    return 0
-
-
-_COMMANDS = {
-    "run": _run,
-    "sweep": _sweep,
-    "resume": _resume,
-    "keys": _keys,
-    "ls": _ls,
-    "show": _show,
-    "sites": _sites,
-    "report": _report,
-}
 
 
 def _add_out(command: argparse.ArgumentParser) -> None:
@@ -318,19 +212,6 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
         help="memory limit of a worker; widths are chosen to stay below it",
     )
     command.add_argument("--quiet", action="store_true", help="print the report's path only")
-
-
-def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("engine", "workers", "width", "cell_seconds", "memory_mb")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def _console():
-    from rich.console import Console
-
-    console = Console()
-    # in a pipe or a log there is no width to fit
-    return console if console.is_terminal else Console(width=160)
 
 
 if __name__ == "__main__":

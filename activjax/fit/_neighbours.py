@@ -20,8 +20,9 @@ def knn(
     """Classifies by the majority of the `k` nearest neighbours.
 
     Equal distances: the lower index is the nearer. Equal votes: the lower label wins. Both hold
-    exactly, on every platform. Where neither tie decides, this equals scikit-learn's
-    `KNeighborsClassifier(algorithm="brute")`, whose order among equal distances is undefined.
+    exactly, on every platform (integers beyond 2^31 - 2^24 count as equally far). Where neither
+    tie decides, this equals scikit-learn's `KNeighborsClassifier(algorithm="brute")`, whose order
+    among equal distances is undefined.
 
     Args:
         distances: from every test example (row) to every training example, integer or floating,
@@ -59,7 +60,7 @@ def knn(
 @partial(jax.jit, static_argnums=(2, 3))
 def _knn(distances: Array, labels: Array, k: int, n_classes: int) -> Array:
     floating = jnp.issubdtype(distances.dtype, jnp.floating)
-    nearness = -distances
+    nearness = -(distances if floating else _in_order(distances))
     if floating:  # top_k would put a NaN first
         nearness = jnp.where(jnp.isnan(nearness), -jnp.inf, nearness)
     _, nearest = jax.lax.top_k(nearness, k)  # equals: the lower index first
@@ -69,6 +70,21 @@ def _knn(distances: Array, labels: Array, k: int, n_classes: int) -> Array:
         return predicted
     chosen = jnp.take_along_axis(distances, nearest, axis=1)
     return jnp.where(jnp.any(jnp.isnan(chosen), axis=1), jnp.int32(-1), predicted)
+
+
+def _in_order(x: Array) -> Array:
+    """Floats in the order of the integers: on CPU XLA finds the largest of floats 40 times faster.
+
+    The bits of positive floats are in the order of the floats; those of subnormal ones, which a
+    processor may take for zero, are left out.
+    """
+    if x.dtype != jnp.int32:
+        return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+    first, infinite = jnp.int32(0x00800000), jnp.int32(0x7F800000)
+    size = jnp.abs(jnp.maximum(x, -jnp.iinfo(jnp.int32).max))  # the least integer has no opposite
+    size = jnp.minimum(size, infinite - first)
+    value = jax.lax.bitcast_convert_type(size + first, jnp.float32)
+    return jnp.where(x < 0, -value, value)
 
 
 def pairwise_sq_euclidean(X: Any, Y: Any = None) -> Float[Array, "n m"]:
@@ -95,7 +111,7 @@ def pairwise_sq_euclidean(X: Any, Y: Any = None) -> Float[Array, "n m"]:
         raise ValueError(
             f"pairwise_sq_euclidean: X has {X.shape[1]} features and Y has {Y.shape[1]}"
         )
-    dtype = jnp.promote_types(X.dtype, Y.dtype)
+    dtype = X.dtype if X.dtype.itemsize >= Y.dtype.itemsize else Y.dtype
     return _pairwise_sq_euclidean(X.astype(dtype), Y.astype(dtype))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RunError(Exception):
     """Base of every error a run reports in one message, without a traceback of activjax."""
@@ -34,9 +36,13 @@ class LockedError(RunError):
 
 
 class CellsFailed(RunError):
-    """A sweep has a record of every cell, and some of them are of failures."""
+    """A sweep has a record of every cell, and some of them are of failures; `folder` has them."""
 
     exit_code = 5
+
+    def __init__(self, message: str, folder: Any):
+        super().__init__(message)
+        self.folder = folder
 
 
 class Stopped(RunError):

@@ -37,12 +37,8 @@ class Provenance:
             "experiment": run.experiment.label,
             "seeds": list(run.seeds),
             "source_hash": run.source,
-            "git": git_state(run.experiment.path.parent),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "versions": versions(),
+            **surroundings(run.experiment.path),
             "device": device(),
-            "xla_flags": os.environ.get("XLA_FLAGS", ""),
             "wall_seconds": self._wall,
             "compile_seconds": float(before.get("compile_seconds", 0.0)),
             "peak_memory_mb": self._peak,
@@ -65,6 +61,17 @@ class Provenance:
         peak /= 1024 if sys.platform != "darwin" else 1024**2
         self.data["peak_memory_mb"] = round(max(self._peak, peak), 1)
         self._folder.write_json("provenance.json", self.data)
+
+
+def surroundings(experiment: Path) -> dict[str, Any]:
+    """Repository, interpreter, system and versions; wakes no device."""
+    return {
+        "git": git_state(experiment.parent),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -8,8 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activjax.stats import mean_interval
-
 SCALARS = (str, int, float, bool)
 
 
@@ -61,6 +59,8 @@ class Row:
             ValueError: no values.
         """
         import numpy as np
+
+        from activjax.stats import mean_interval  # jax comes with it
 
         x = np.asarray(values, np.float64).ravel()
         if x.size == 0:

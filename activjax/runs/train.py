@@ -242,6 +242,7 @@ class Training:
         self.checkpoints, self.seen = work / "checkpoints", work / "measured"
         self.label, self.seconds, self.watcher = label, seconds, watcher
         self.warned: set[str] = set()
+        self.unsaved: dict[int, Any] = {}  # measured since the last checkpoint
 
     def run(self) -> Trained:
         """All steps that are left.
@@ -285,21 +286,37 @@ class Training:
             end, measured = found.meta["metrics_end"], {}
             if self.log.size() < end:
                 raise checkpoint.CheckpointError(f"{self.log.path} is shorter than it was")
-            for step in (s for s in programs.measure_at if s <= found.step):
-                tree, _ = checkpoint.load_tree(self.seen / str(step), programs.measured_like())
-                measured[step] = jax.tree.map(loop.to_host, tree)
+            needed = {step for step in programs.measure_at if step <= found.step}
+            for path, steps in self._saved_measurements():
+                if needed.isdisjoint(steps):
+                    continue
+                like = dict.fromkeys(map(str, steps), programs.measured_like())
+                tree, _ = checkpoint.load_tree(path, like)
+                for step in needed.intersection(steps):
+                    measured[step] = jax.tree.map(loop.to_host, tree[str(step)])
+                needed -= measured.keys()
+            if needed:
+                raise checkpoint.CheckpointError(f"{self.seen}: steps {sorted(needed)} are missing")
         except checkpoint.CheckpointError as error:
             hint = "`activjax run ... --force` starts this run again"
             raise StorageError(f"{error}\n{hint}") from error
         return found.step, found.state, measured, end
+
+    def _saved_measurements(self) -> list[tuple[Path, list[int]]]:
+        """Where measurements are, and of which steps: between two checkpoints, one folder."""
+        found = []
+        for manifest in sorted(self.seen.glob("[0-9]*/manifest.json")):
+            first, last = map(int, manifest.parent.name.split("-"))
+            steps = [s for s in self.programs.measure_at if first <= s <= last]
+            found.append((manifest.parent, steps))
+        return found
 
     def _on_chunk(self, chunk: loop.Chunk) -> None:
         """Between two chunks: write metrics and measurements; checkpoint when it is time."""
         metrics = flatten(chunk.metrics)
         self.log.append(chunk.start, metrics)
         if chunk.measured is not None:
-            with saving(self.seen):
-                checkpoint.save_tree(self.seen / str(chunk.stop), chunk.measured)
+            self.unsaved[chunk.stop] = chunk.measured
         for name, values in metrics.items():
             if name not in self.warned and not np.isfinite(np.asarray(values, np.float64)).all():
                 self.warned.add(name)
@@ -318,6 +335,12 @@ class Training:
     def _save(self, chunk: loop.Chunk) -> None:
         """A checkpoint, after everything that it stands for is on the disk."""
         meta = {"metrics_end": self.log.sync()}
+        if self.unsaved:  # one tree: without a checkpoint behind them they are of no use
+            with saving(self.seen):
+                named = {str(step): tree for step, tree in self.unsaved.items()}
+                path = self.seen / f"{min(self.unsaved)}-{max(self.unsaved)}"
+                checkpoint.save_tree(path, named)
+            self.unsaved = {}
         with saving(self.checkpoints):
             checkpoint.save(self.checkpoints, chunk.stop, chunk.state, meta=meta)
         self.saved_at = time.monotonic()

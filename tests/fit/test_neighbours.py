@@ -33,6 +33,23 @@ def test_knn_equals_a_stable_sort_and_a_count(k, seed, floating):
     assert knn(distances, labels, k, n_classes=3).tolist() == expected
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.integers(-(2**31), 2**31 - 1)
+        | st.integers(-5, 5)
+        | st.sampled_from([2**24, 2**24 + 1, 2**31 - 2**24, -(2**31), 2**31 - 1]),
+        min_size=8, max_size=8,
+    )
+)  # fmt: skip
+def test_knn_of_any_integers(values):
+    far = 2**31 - 2**24
+    distances = np.array([values], np.int64)
+    expected = int(np.argsort(np.clip(distances, -far, far)[0], kind="stable")[0])
+    labels = np.arange(8)
+    assert knn(distances.astype(np.int32), labels, 1, n_classes=8).tolist() == [expected]
+
+
 @pytest.mark.parametrize("metric", ["hamming", "sqeuclidean"])
 def test_knn_equals_scikit_learns_where_its_tie_order_is_defined(metric):
     X, y = load_digits(return_X_y=True)
@@ -127,3 +144,10 @@ def test_refusals(change, match):
         knn(args["distances"], args["labels"], args["k"], n_classes=2)
     with pytest.raises(ValueError, match="3 features and Y has 2"):
         pairwise_sq_euclidean(np.ones((2, 3)), np.ones((2, 2)))
+
+
+def test_distances_of_mixed_floats():
+    with jax.enable_x64(True):
+        X, Y = jnp.ones((2, 3), jnp.float32), jnp.zeros((4, 3), jnp.float64)
+        found = pairwise_sq_euclidean(X, Y)
+        assert (found.dtype, found.shape) == (jnp.float64, (2, 4))

@@ -136,10 +136,10 @@ def test_a_second_ctrl_c_stops_at_once(undisturbed, activjax_command):
         cwd=home,
     )  # fmt: skip
     for _ in range(600):  # the chunk takes minutes; nothing of it is ever seen
-        if list((home / "twice").glob("regression/*/work/w2/measured/0/manifest.json")):
+        if list((home / "twice").glob("regression/*/metrics.jsonl")):
             break
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(2.0)  # it has compiled
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None

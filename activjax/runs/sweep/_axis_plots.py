@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 
 from activjax.runs import _curves, _numbers, figures
 from activjax.runs.result import Row
-from activjax.runs.sweep import _plot_panels as panels
+from activjax.runs.sweep import _plot_heat, _plot_panels as panels
 from activjax.runs.sweep._plot_layout import HEAT, LINES, SCATTER, Layout, layout
 
 MOST = 12
-_DRAW = {LINES: panels.draw_lines, HEAT: panels.draw_heat, SCATTER: panels.draw_scatter}
+_DRAW = {LINES: panels.draw_lines, HEAT: _plot_heat.draw_heat, SCATTER: panels.draw_scatter}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _png(rows: Sequence[Row], laid: Layout, title: str) -> bytes:
     from matplotlib.figure import Figure
 
     count = len(laid.panels)
-    across = min(count, 3)
+    across = panels.across(count)
     down = math.ceil(count / across)
     size = ({1: 5.6, 2: 8.4, 3: 10.0}[across], 3.3 * down + 0.3)
     with figures.style(), warnings.catch_warnings():
@@ -86,7 +86,9 @@ def _caption(rows: Sequence[Row], laid: Layout, name: str) -> str:
     text += ": one seed, no intervals" if seeds == [1] else f": mean over {told} seeds"
     if seeds != [1] and panels.has_intervals(rows, laid):
         text += f", {'bands' if panels.banded(laid) else 'bars'}: 95 % intervals"
-    if laid.kind == HEAT and panels.gaps(rows, laid):
+        if panels.cut(rows):
+            notes.append("wide intervals are cut")
+    if laid.kind == HEAT and _plot_heat.gaps(rows, laid):
         notes.append("grey: no cell is done")
     if odd:
         how = "crosses" if laid.kind == HEAT else "not drawn"

@@ -122,7 +122,11 @@ def _axis(keys: tuple[str, ...], rows: Sequence[Row]) -> Axis:
     values = list(found.values())
     numbers = [v[0] for v in values if len(keys) == 1 and _is_number(v[0])]
     numeric = len(numbers) == len(values)
-    values.sort(key=lambda value: [(not _is_number(v), v if _is_number(v) else 0) for v in value])
+    if len(keys) == 1:  # numbers in order, then the rest as it comes
+        values.sort(key=lambda v: (not _is_number(v[0]), v[0] if _is_number(v[0]) else 0))
+    else:
+        alone = [_axis((key,), rows).values for key in keys]
+        values.sort(key=lambda value: [at.index((v,)) for at, v in zip(alone, value)])
     scale = _scale(sorted(numbers)) if numeric else "ordinal"
     return Axis(keys, tuple(values), numeric, scale)
 

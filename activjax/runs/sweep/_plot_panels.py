@@ -14,28 +14,27 @@ from activjax.runs.sweep._plot_layout import HEAT, LINES, SCATTER, Axis, Layout
 from activjax.runs.sweep.table import compact
 
 BAND = 6  # points of a line from which a band suggests nothing that was not measured
-_TICKS = 12
+TICKS = 12
 _STYLES = ("-", "--", ":")
 _NONE = "\N{EN DASH}"
 
 
 def draw_lines(fig: Any, axes: Any, rows: Sequence[Row], laid: Layout, title: str) -> None:
     """Lines over x, each mean with its interval."""
-    drawn = [row for row in rows if _panel(row, laid) in laid.panels]
+    drawn = [row for row in rows if panel_of(row, laid) in laid.panels]
     for ax, panel in zip(axes, laid.panels):
-        here = [row for row in drawn if _panel(row, laid) == panel]
+        here = [row for row in drawn if panel_of(row, laid) == panel]
         for i, value in enumerate(laid.lines.values if laid.lines else ((),)):
             line = [row for row in here if laid.lines is None or laid.lines.at(row) == value]
-            _line(ax, line, laid, *_look(laid.lines, i), _text(laid.lines, value))
+            _line(ax, line, laid, *_look(laid.lines, i), text_of(laid.lines, value))
         if near(rows):
             _baseline(ax, here, laid)
         _x_axis(ax, laid.x)
         ax.set_xlabel(_curves._plain(laid.x.name))
         if laid.panel_axis:
-            ax.set_title(_text(laid.panel_axis, panel, keys=True))
+            ax.set_title(text_of(laid.panel_axis, panel, keys=True))
     _y_axis(axes[0], drawn)
-    axes[0].set_ylabel(_curves._plain(title))
-    for ax in axes[3::3]:
+    for ax in axes[:: across(len(axes))]:
         ax.set_ylabel(_curves._plain(title))
     if laid.lines or any(ax.get_legend_handles_labels()[1] for ax in axes):
         name = _curves._plain(laid.lines.name) if laid.lines else None
@@ -79,42 +78,6 @@ def _baseline(ax: Any, rows: Sequence[Row], laid: Layout) -> None:
             ax.plot(*zip(*sorted(lines[value])), color=_look(laid.lines, i)[0], alpha=0.8, **style)
 
 
-def draw_heat(fig: Any, axes: Any, rows: Sequence[Row], laid: Layout, title: str) -> None:
-    """A colour for each combination of two long axes."""
-    import matplotlib as mpl
-    from matplotlib.colors import LogNorm, Normalize
-
-    assert laid.lines is not None
-    finite = [row.value for row in rows if math.isfinite(row.value)] or [0.0]
-    low, high = min(finite), max(finite)
-    norm = LogNorm(low, high) if 0 < low < high / 100 else Normalize(low, high)
-    colours = mpl.colormaps["viridis"].with_extremes(bad="#d9d9d9")
-    image = None
-    for ax, panel in zip(axes, laid.panels):
-        matrix = np.full((len(laid.lines.values), len(laid.x.values)), np.nan)
-        for row in rows:
-            if _panel(row, laid) == panel:
-                i, j = (
-                    laid.lines.values.index(laid.lines.at(row)),
-                    laid.x.values.index(laid.x.at(row)),
-                )
-                matrix[i, j] = row.value if math.isfinite(row.value) else np.nan
-                if not math.isfinite(row.value):
-                    ax.plot(j, i, marker="x", color="#B3261E", markersize=5, linestyle="")
-        image = ax.imshow(matrix, origin="lower", aspect="auto", cmap=colours, norm=norm)
-        ax.grid(False)
-        for axis, shown in ((ax.xaxis, laid.x), (ax.yaxis, laid.lines)):
-            each = math.ceil(len(shown.values) / _TICKS)
-            places = range(0, len(shown.values), each)
-            axis.set_ticks(places, [_short(shown.values[k][0]) for k in places])
-        if len(laid.x.values) > 6:
-            ax.tick_params(axis="x", rotation=45 if axes.size == 1 else 90)
-        ax.set(xlabel=_curves._plain(laid.x.name), ylabel=_curves._plain(laid.lines.name))
-        if laid.panel_axis:
-            ax.set_title(_text(laid.panel_axis, panel, keys=True))
-    fig.colorbar(image, ax=list(axes), label=_curves._plain(title))
-
-
 def draw_scatter(fig: Any, axes: Any, rows: Sequence[Row], laid: Layout, title: str) -> None:
     """Dots over each of several axes."""
     found = [row for row in rows if math.isfinite(row.value)]
@@ -126,15 +89,20 @@ def draw_scatter(fig: Any, axes: Any, rows: Sequence[Row], laid: Layout, title: 
             if has_intervals(rows, laid):
                 ax.errorbar(x, y, _reach(here), fmt="none", ecolor=colour, elinewidth=0.8,
                             alpha=0.4, zorder=1)  # fmt: skip
-            ax.plot(x, y, marker="o", linestyle="", color=colour, label=_text(laid.lines, value),
+            ax.plot(x, y, marker="o", linestyle="", color=colour, label=text_of(laid.lines, value),
                     alpha=0.7 if len(found) < 500 else 0.3)  # fmt: skip
         _x_axis(ax, axis)
         ax.set_xlabel(_curves._plain(axis.name))
     _y_axis(axes[0], found)
-    for ax in axes[::3]:
+    for ax in axes[:: across(len(axes))]:
         ax.set_ylabel(_curves._plain(title))
     if laid.lines:
         figures.legend_below(fig, axes, title=_curves._plain(laid.lines.name))
+
+
+def across(panels: int) -> int:
+    """How many panels stand side by side."""
+    return 2 if panels == 4 else min(panels, 3)
 
 
 def banded(laid: Layout) -> bool:
@@ -147,14 +115,6 @@ def has_intervals(rows: Sequence[Row], laid: Layout) -> bool:
     if laid.kind == HEAT or (laid.kind == SCATTER and len(rows) > 300):
         return False
     return any(row.low is not None for row in rows)
-
-
-def gaps(rows: Sequence[Row], laid: Layout) -> bool:
-    """Whether a heat map has places without a cell."""
-    assert laid.lines is not None
-    size = len(laid.x.values) * len(laid.lines.values)
-    panels = [_panel(row, laid) for row in rows]
-    return any(panels.count(panel) < size for panel in laid.panels)
 
 
 def near(rows: Sequence[Row]) -> bool:
@@ -172,8 +132,8 @@ def _near(rows: Sequence[Row]) -> list[float]:
 
 def _x_axis(ax: Any, axis: Axis) -> None:
     if axis.scale == "ordinal":
-        names = [_text(axis, value) for value in axis.values]
-        each = math.ceil(len(names) / _TICKS)
+        names = [text_of(axis, value) for value in axis.values]
+        each = math.ceil(len(names) / TICKS)
         long = max(map(len, names)) * len(names[::each]) > 40
         turned: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
         ax.set_xticks(range(0, len(names), each), names[::each], **turned)
@@ -181,26 +141,38 @@ def _x_axis(ax: Any, axis: Axis) -> None:
         return
     if axis.scale == "log":
         ax.set_xscale("log")
-    if len(axis.values) <= _TICKS:
+    if len(axis.values) <= TICKS:
         figures.plain_ticks(ax.xaxis, [value[0] for value in axis.values])
+
+
+def cut(rows: Sequence[Row]) -> bool:
+    """Whether an interval reaches out of the plot."""
+    _, bottom, top = _frame(rows)
+    ends = [end for row in rows for end in (row.low, row.high) if end is not None]
+    return any(end < bottom or end > top for end in ends)
 
 
 def _y_axis(ax: Any, rows: Sequence[Row]) -> None:
     """Fit to means and near baselines; intervals are cut where they would flatten the lines."""
-    values = [*(row.value for row in rows if math.isfinite(row.value)), *_near(rows)]
-    if not values:
-        return
-    low, high = min(values), max(values)
-    if low > 0 and high > 100 * low:
+    log, bottom, top = _frame(rows)
+    if log:
         ax.set_yscale("log")
-        ax.set_ylim(low / 2, min(ax.get_ylim()[1], 10 * high))
-    elif low < high:
-        bottom, top = ax.get_ylim()
-        room = 1.5 * (high - low)
-        ax.set_ylim(max(bottom, low - room), min(top, high + room))
+    low, high = ax.get_ylim()
+    ax.set_ylim(bottom if log else max(low, bottom), min(high, top))
 
 
-def _panel(row: Row, laid: Layout) -> tuple[Any, ...]:
+def _frame(rows: Sequence[Row]) -> tuple[bool, float, float]:
+    """Whether y is logarithmic, and how far it may reach down and up."""
+    values = [*(row.value for row in rows if math.isfinite(row.value)), *_near(rows)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low > 0 and high > 100 * low:
+        return True, low / 2, 10 * high
+    room = 1.5 * (high - low) or math.inf
+    return False, low - room, high + room
+
+
+def panel_of(row: Row, laid: Layout) -> tuple[Any, ...]:
+    """Which panel a row belongs to."""
     return laid.panel_axis.at(row) if laid.panel_axis else ()
 
 
@@ -226,11 +198,8 @@ def _look(axis: Axis | None, i: int) -> tuple[Any, str]:
     return figures.COLOURS[i % len(figures.COLOURS)], _STYLES[i // len(figures.COLOURS) % 3]
 
 
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3g}"
-
-
-def _text(axis: Axis | None, value: tuple[Any, ...], keys: bool = False) -> str:
+def text_of(axis: Axis | None, value: tuple[Any, ...], keys: bool = False) -> str:
+    """A value of an axis as a label."""
     if axis is None:
         return ""
     parts = [

@@ -23,6 +23,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from activjax.runs.errors import StorageError
 from activjax.runs.store import pick, storing
 
 
@@ -52,15 +53,12 @@ class SweepFolder:
     @functools.cached_property
     def about(self) -> dict[str, Any]:
         """`sweep.json`. Raises `StorageError` if it cannot be read."""
-        with storing(self.path / "sweep.json"):
-            return json.loads((self.path / "sweep.json").read_text(encoding="utf-8"))
+        return _parse(self.path / "sweep.json")[0]
 
     @functools.cached_property
     def cells(self) -> list[dict[str, Any]]:
         """The cells in order, `{"id", "group", "seed", "point"}`. Raises `StorageError`."""
-        with storing(self.path / "cells.jsonl"):
-            text = (self.path / "cells.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        return _parse(self.path / "cells.jsonl", lines=True)
 
     def record_path(self, cell: str) -> Path:
         """Where a cell's record is, or will be."""
@@ -80,6 +78,23 @@ class SweepFolder:
             return {p.name[:-5] for p in names if p.name.endswith(".json") and p.name[0] != "."}
         except FileNotFoundError:
             return set()
+
+
+def _parse(path: Path, *, lines: bool = False) -> list[Any]:
+    with storing(path):
+        text = path.read_text(encoding="utf-8")
+    try:
+        return [json.loads(line) for line in (text.splitlines() if lines else [text])]
+    except ValueError as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, problem: object) -> StorageError:
+    """What to say of a file of the plan that cannot be read."""
+    return StorageError(
+        f"{path}: cannot be read ({problem}); starting the sweep again with the same config "
+        "writes it anew, the records of its cells are kept"
+    )
 
 
 def find(sweep: str, root: Path) -> SweepFolder:

@@ -15,11 +15,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activjax.runs.errors import StorageError
 from activjax.runs.result import Row, from_json
 from activjax.runs.store import storing
 from activjax.runs.sweep._index_file import Entry, load, save
-from activjax.runs.sweep.folder import SweepFolder
+from activjax.runs.sweep.folder import SweepFolder, damaged
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
 
@@ -148,12 +147,9 @@ def _cells(folder: SweepFolder) -> list[dict[str, Any]]:
             [c["seed"] for c in cells]  # raises where there is none
             return cells
         problem = "a line is not a cell"
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         problem = f"{type(error).__name__}: {error}"
-    raise StorageError(
-        f"{folder.path / 'cells.jsonl'}: cannot be read ({problem}); starting the sweep again "
-        "with the same config writes it anew, the records of its cells are kept"
-    )
+    raise damaged(folder.path / "cells.jsonl", problem)
 
 
 def _stamps(folder: SweepFolder) -> dict[str, tuple[int, int, int]]:

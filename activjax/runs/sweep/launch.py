@@ -25,7 +25,7 @@ from activjax.runs.errors import (
 )
 from activjax.runs.interrupts import Interrupts
 from activjax.runs.launch import keep_sources
-from activjax.runs.provenance import git_state, versions
+from activjax.runs.provenance import surroundings
 from activjax.runs.result import dumps, to_json
 from activjax.runs.sweep import index, plan as plans, tasks
 from activjax.runs.sweep.conclude import conclude
@@ -234,7 +234,8 @@ def _run(
         raise CellsFailed(
             f"{len(failed)} of {len(ids)} cells failed ({failed[0].message}); "
             f"`activjax show {folder.path}` says more, `activjax resume {folder.path} "
-            "--retry-failed` runs them again"
+            "--retry-failed` runs them again",
+            folder,
         )
     return folder
 
@@ -268,8 +269,9 @@ def _close(plan: SweepPlan, folder: SweepFolder, watch: SweepWatch) -> list[inde
 
 def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
     """Write what was planned, unless it is there; `sweep.json` last."""
-    if (folder.path / "sweep.json").exists():
-        return
+    with contextlib.suppress(StorageError):
+        if (folder.path / "sweep.json").exists() and folder.about and folder.cells:
+            return
     store.RunFolder(folder.path).create()
     label = keep_sources(plan.experiment, folder.path)
     definition = {**plan.definition, "experiment": label, "name": plan.name}
@@ -365,9 +367,7 @@ def _recorded(plan: SweepPlan, folder: SweepFolder, options: Options) -> Iterato
         "experiment": plan.experiment.label,
         "seeds": list(plan.seeds),
         "source_hash": plan.source,
-        "git": git_state(plan.experiment.path.parent),
-        "versions": versions(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        **surroundings(plan.experiment.path),
         "wall_seconds": before.get("wall_seconds", 0.0),
         "attempts": [*before.get("attempts", []), attempt],
     }

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from activjax.runs.errors import StorageError
-from activjax.runs.result import from_json
+from activjax.runs.result import Row, from_json
 from activjax.runs.show import age, summary_table
 from activjax.runs.store import RunFolder
 from activjax.runs.sweep.folder import SweepFolder, changed
@@ -24,7 +24,7 @@ from activjax.runs.sweep.show_cells import (
     select as select,
     table_of,
 )
-from activjax.runs.sweep.table import aggregate
+from activjax.runs.sweep.table import aggregate, label
 
 #: What continues a sweep, and what runs its failed cells again.
 RESUME = "activjax resume {path}"
@@ -81,20 +81,26 @@ def print_sweep(folder: SweepFolder, console: Console) -> None:
     told += f", {count[FAILED]} failed" if count[FAILED] else ""
     console.print(plain(f"{folder.name}/{folder.id}  ", style="bold"), plain(state, style=style),
                   Text(told), sep="", end="\n\n")  # fmt: skip
+    means, left_out = aggregate(lines)
+    own = False
     if result is not None:
         console.print(plain(result.get("question", ""), style="bold"))
         console.print(plain(result.get("answer", "")))
-        console.print(summary_table(from_json(result).summary))
+        summary = from_json(result).summary
+        if _names(summary) != _names(means):  # else the answer is these means
+            own = True
+            console.print(summary_table(summary))
     else:
         console.print(plain(question(folder, lines), style="bold"))
-    means, left_out = aggregate(lines)
     names = list(dict.fromkeys((row.name, row.unit) for row in means))
     means.sort(key=lambda row: names.index((row.name, row.unit)))
-    if means:
+    most = 0 if own else _ROWS  # an experiment that concludes has said what matters
+    if means[:most]:
         console.print(Text("\nmeans over seeds", style="bold"))
-        console.print(summary_table(means[:_ROWS]))
-    if len(means) > _ROWS:
-        console.print(Text(f"{len(means) - _ROWS} more rows in the report", style="dim"))
+        console.print(summary_table(means[:most]))
+    if len(means) > most:
+        told = f"{len(means) - most} {'means over seeds are' if own else 'more rows'} in the report"
+        console.print(Text(told, style="dim"))
     for text in [*(result or {}).get("warnings", ()), *left_out]:
         console.print(plain(f"warning: {text}", style="yellow"))
     if count[FAILED]:
@@ -125,6 +131,10 @@ def _print_next(folder: SweepFolder, count: dict[str, int], done: bool, console:
     console.print()
     for hint in hints:
         console.print(plain(hint), soft_wrap=True)
+
+
+def _names(rows: Sequence[Row]) -> set[str]:
+    return {label(row.name, row.where) for row in rows}
 
 
 def _state(count: dict[str, int], finished: bool) -> tuple[str, str]:

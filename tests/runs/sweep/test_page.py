@@ -299,6 +299,12 @@ def test_no_more_plots_than_enough_and_the_rest_is_named(tmp_path):
     assert "Not drawn, as 12 plots are enough: quantity 12, quantity 13." in found.text
 
 
+def test_panels_of_two_keys_are_ordered_by_the_first():
+    points = grid(w=W, a=["x", "y"], b=[True, False], c=["m", "k"])
+    laid = _plot_layout.layout(means(points), ["w", "a", "b", "c"])
+    assert laid.panels == ((True, "m"), (True, "k"), (False, "m"), (False, "k"))
+
+
 def test_captions_say_what_is_left_out():
     rows = means(grid(w=W, a=list("abcdefghijkl"), b=list("uvwxyzrst")), n=1)
     (plot,), _ = _axis_plots.draw(rows, ["w", "a", "b"])

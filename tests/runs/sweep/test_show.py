@@ -5,10 +5,11 @@ import time
 
 import pytest
 from rich.console import Console
-from sweep_folder import HOSTILE, make
+from sweep_folder import HOSTILE, make, write
 
 from activjax.runs.errors import ConfigError, StorageError
-from activjax.runs.sweep import index, show
+from activjax.runs.result import Result, to_json
+from activjax.runs.sweep import index, show, table
 from activjax.runs.sweep.folder import SweepFolder, all_sweeps
 
 
@@ -106,6 +107,13 @@ def test_a_sweep_that_is_done_shows_its_answer(tmp_path):
     assert f"report: {path / 'report.html'}" in text
     assert "resume" not in text
     assert "\x1b" not in text
+
+
+def test_an_answer_that_is_the_means_is_shown_once(tmp_path):
+    path = make(tmp_path / "demo" / "x")
+    means, _ = table.aggregate(index.rows(SweepFolder(path)))
+    write(path, "result.json", to_json(Result("Is it?", "It is.", tuple(means))))
+    assert printed(show.print_sweep, SweepFolder(path)).count("width=128, learning_rate=0.01") == 2
 
 
 def test_one_cell(folder):
