@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def _run(
     with (
         SweepWatch(plan.name, progress) as watch,
         Interrupts(watch.say, hard_exit) as interrupts,
-        _recorded(plan, folder, options),
+        _recorded(plan, folder, options) as record,
         interrupts.deferred(),
     ):
         if plan.merged:
@@ -229,6 +229,7 @@ def _run(
                 f"`activjax resume {folder.path}` continues",
                 interrupts.exit_code,
             )
+        record("done")  # the report tells of it
         failed = _close(plan, folder, watch)
     if failed:
         raise CellsFailed(
@@ -349,8 +350,10 @@ def _accelerated() -> bool:
 
 
 @contextlib.contextmanager
-def _recorded(plan: SweepPlan, folder: SweepFolder, options: Options) -> Iterator[None]:
-    """Keep every attempt in `provenance.json`, as far as the disk lets us."""
+def _recorded(
+    plan: SweepPlan, folder: SweepFolder, options: Options
+) -> Iterator[Callable[[str], None]]:
+    """Keep every attempt in `provenance.json`; yields what writes how it ended."""
     path = folder.path / "provenance.json"
     before = store.RunFolder(folder.path).read_json("provenance.json") or {}
     begin, had = time.monotonic(), len(folder.recorded())
@@ -380,7 +383,7 @@ def _recorded(plan: SweepPlan, folder: SweepFolder, options: Options) -> Iterato
 
     write("killed")
     try:
-        yield
+        yield write
     except BaseException as error:
         words = {Stopped: "stopped", StorageError: "storage error", RunError: "failed"}
         ended = next((w for kind, w in words.items() if isinstance(error, kind)), "stopped")
