@@ -1,0 +1,284 @@
+"""The driver against an engine that follows a script, and the pieces that both share."""
+
+import collections
+import json
+import os
+
+import pytest
+
+from activjax.runs.errors import StorageError
+from activjax.runs.sweep import launch, plan, records, tasks
+from activjax.runs.sweep.compile_cache import CompileCache
+from activjax.runs.sweep.drive import Driver, Limits
+from activjax.runs.sweep.folder import SweepFolder
+from activjax.runs.sweep.groups import Groups
+from activjax.runs.sweep.launch import Options
+from activjax.runs.sweep.tasks import Event, Task
+from activjax.runs.sweep.worker import Hello, executor, perform
+
+
+class Scripted:
+    """An engine whose batches end as a function says; by default all their cells are done."""
+
+    name, slots = "scripted", 2
+
+    def __init__(self, folder, width, script=None):
+        self.folder, self.width, self.script = folder, width, script
+        self.waiting, self.ran = collections.deque(), []
+
+    def submit(self, task):
+        self.waiting.append(Task.from_json(json.loads(json.dumps(task.to_json()))))
+
+    def poll(self, timeout):
+        if not self.waiting:
+            return []
+        task = self.waiting.popleft()
+        if task.kind == tasks.PROBE:
+            return [Event(task.id, tasks.PROBED, {"width": min(self.width, task.width)})]
+        self.ran.append(task)
+        count = sum(t.id == task.id for t in self.ran)
+        return list(self.script(self, task, count)) if self.script else list(self.done(task))
+
+    def done(self, task, without=()):
+        writer = records.Writer(self.folder)
+        for cell in task.cells:
+            if cell.id in task.owes and cell.id not in without:
+                record = {"id": cell.id, "status": "done", "summary": [], "batch": task.id}
+                writer.add(record)
+                yield Event(task.id, tasks.CELL, {"cell": cell.id, "status": "done"})
+        writer.flush()
+        yield Event(task.id, tasks.DONE)
+
+    def stop(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class Silent:
+    def __init__(self):
+        self.said, self.last = [], None
+
+    def event(self, event):
+        pass
+
+    def counts(self, done, failed, total):
+        self.last = (done, failed, total)
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def drive(tiny, tmp_path):
+    (tiny / "s.yaml").write_text("experiment: drill.py\nseeds: 8\n")
+    found = plan.load(tiny / "s.yaml")
+    folder = SweepFolder(tmp_path / "runs" / "s" / found.id)
+    launch._describe(found, folder, Options())
+
+    def drive(script=None, width=4, stopping=lambda: False):
+        engine, watch = Scripted(folder, width, script), Silent()
+        Driver(folder, found, engine, Limits(9.0, None, 16), watch, stopping).run()
+        return folder, engine, watch
+
+    return drive
+
+
+def failed(folder):
+    found = [folder.record(c["id"]) for c in folder.cells]
+    assert all(found)
+    return [r for r in found if r["status"] == "failed"]
+
+
+def lost(task, reason="crash", finishing=None):
+    data = {"reason": reason, "message": reason, "finishing": finishing, "traceback": "words"}
+    return Event(task.id, tasks.LOST, data)
+
+
+def test_every_cell_once(drive):
+    folder, engine, watch = drive()
+    assert [len(t.cells) for t in engine.ran] == [4, 4]
+    assert watch.last == (8, 0, 8)
+    _, again, _ = drive()
+    assert again.ran == []
+    folder.record_path(folder.cells[5]["id"]).write_text('{"id": "torn')
+    _, again, _ = drive()
+    assert [t.id for t in again.ran] == [engine.ran[1].id]
+
+
+def test_a_process_that_dies_is_replaced_as_long_as_it_gets_on(drive):
+    def script(engine, task, count):
+        if count <= 6:  # every time a little further
+            yield Event(task.id, tasks.STEP, {"step": count, "steps": 9})
+            yield lost(task)
+        else:
+            yield from engine.done(task)
+
+    folder, engine, _ = drive(script)
+    assert not failed(folder)
+    assert len(engine.ran) == 14
+    assert max(t.attempt for t in engine.ran) == 7
+
+
+def test_a_process_that_dies_at_one_place_is_narrowed_down(drive):
+    bad = []
+
+    def script(engine, task, count):
+        bad[:] = bad or [engine.folder.cells[2]["id"]]
+        if bad[0] in [c.id for c in task.cells]:
+            yield Event(task.id, tasks.STEP, {"step": 3, "steps": 9})
+            yield lost(task)
+        else:
+            yield from engine.done(task)
+
+    folder, engine, watch = drive(script)
+    (record,) = failed(folder)
+    assert record["id"] == bad[0]
+    assert record["error"] == {
+        "kind": "crash", "message": "crash", "traceback": "words", "checkpoint": None,
+    }  # fmt: skip
+    assert watch.last == (8, 1, 8)
+    # three times the batch, then its four cells alone, the bad one three times; the other batch
+    assert collections.Counter(len(t.cells) for t in engine.ran) == {4: 4, 1: 6}
+
+
+@pytest.mark.parametrize(
+    ("reason", "sizes"), [("memory", {4: 2, 2: 2, 1: 2}), ("time", {4: 2, 1: 4})]
+)
+def test_limits_split_batches(drive, reason, sizes):
+    def script(engine, task, count):
+        if engine.folder.cells[0]["id"] in [c.id for c in task.cells]:
+            yield lost(task, reason)
+        else:
+            yield from engine.done(task)
+
+    folder, engine, _ = drive(script)
+    (record,) = failed(folder)
+    assert (record["id"], record["error"]["kind"]) == (folder.cells[0]["id"], reason)
+    assert collections.Counter(len(t.cells) for t in engine.ran) == sizes
+
+
+def test_who_is_finished_is_to_blame(drive):
+    def script(engine, task, count):
+        guilty = engine.folder.cells[1]["id"]
+        if guilty in [c.id for c in task.cells] and engine.folder.record(guilty) is None:
+            yield lost(task, "time", finishing=guilty)
+        else:
+            yield from engine.done(task, without=[guilty])
+
+    folder, engine, _ = drive(script)
+    (record,) = failed(folder)
+    assert record["id"] == folder.cells[1]["id"]
+    assert [len(t.cells) for t in engine.ran] == [4, 4, 4]
+
+
+def test_what_another_driver_has_is_waited_for(drive):
+    def script(engine, task, count):
+        if count == 1:
+            yield Event(task.id, tasks.CLAIMED)
+        else:
+            yield from engine.done(task)
+
+    folder, engine, _ = drive(script)
+    assert not failed(folder)
+    assert len(engine.ran) == 4
+
+
+def test_a_full_disk_ends_everything(drive):
+    def script(engine, task, count):
+        yield Event(task.id, tasks.STORAGE, {"message": "the disk is full"})
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        drive(script)
+
+
+def test_a_failed_probe_is_told_by_the_batches(drive):
+    seen = []
+
+    def script(engine, task, count):
+        seen.append(len(task.cells))
+        yield from engine.done(task)
+
+    original = Scripted.poll
+
+    def poll(self, timeout):
+        if self.waiting and self.waiting[0].kind == tasks.PROBE:
+            task = self.waiting.popleft()
+            return [Event(task.id, tasks.PROBED, {"error": "out", "memory": True})]
+        return original(self, timeout)
+
+    Scripted.poll = poll
+    try:
+        drive(script)
+    finally:
+        Scripted.poll = original
+    assert seen == [1] * 8
+
+
+def test_batches_are_laid_out_once_and_refined(tmp_path):
+    groups = Groups(SweepFolder(tmp_path))
+    assert groups.read("g") is None
+    cells = [f"c{i}" for i in range(7)]
+    first = groups.lay_out("g", cells, {"width": 3})
+    assert [b.cells for b in first.batches] == [("c0", "c1", "c2"), ("c3", "c4", "c5"), ("c6",)]
+    assert groups.lay_out("g", cells, {"width": 5}) == first, "a second driver goes by the first"
+    half = groups.split("g", "g-0", halve=True)
+    assert [b.cells for b in half.batches[:2]] == [("c0", "c1"), ("c2",)]
+    assert groups.split("g", "g-0", halve=True) == half
+    assert [b.width for b in groups.split("g", "g-1", halve=False).batches[2:5]] == [1, 1, 1]
+    again = groups.again("g", ["c0"])
+    (moved,) = [b for b in again.batches if b.cells == ("c0",)]
+    assert moved.owes == ("c0",)
+    (old,) = [b for b in again.batches if b.cells == ("c0", "c1")]
+    assert old.owes == ("c1",), "the program of what is left stays the same"
+    owed = [cell for b in again.batches for cell in b.owes]
+    assert sorted(owed) == cells
+
+
+def test_halves_of_a_hidden_cell_are_not_made(tmp_path):
+    groups = Groups(SweepFolder(tmp_path))
+    groups.lay_out("g", ["a", "b"], {"width": 2})
+    groups.again("g", ["a"])
+    after = groups.split("g", "g-0", halve=True)
+    assert sorted(b.cells for b in after.batches) == [("a",), ("b",)]
+
+
+def test_records_appear_whole_or_not_at_all(tmp_path, monkeypatch):
+    writer = records.Writer(SweepFolder(tmp_path))
+    for i in range(3):
+        writer.add({"id": f"c{i}", "status": "done"})
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(StorageError, match="disk is full"):
+        writer.flush()
+    assert SweepFolder(tmp_path).recorded() == set()
+
+
+def test_half_a_compilation_is_not_passed_on(tmp_path):
+    one, other = CompileCache(tmp_path), CompileCache(tmp_path)
+    (one.own / "jit_f-1-cache").write_bytes(b"whole")
+    one.publish()
+    (one.own / "jit_g-2-cache").write_bytes(b"ha")  # killed here
+    other.fetch()
+    assert (other.own / "jit_f-1-cache").read_bytes() == b"whole"
+    assert not (other.own / "jit_g-2-cache").exists()
+    other.close()
+    stale = one.shared / f".own-{2**22 + 1}-gone"  # of a process that cannot be alive
+    stale.mkdir()
+    third = CompileCache(tmp_path)
+    assert one.own.exists()
+    assert not stale.exists()
+    third.close()
+    one.close()
+    assert [p.name for p in one.shared.iterdir()] == ["jit_f-1-cache"]
+
+
+def test_an_error_of_ours_is_an_end_too(tiny, tmp_path, monkeypatch):
+    (tiny / "s.yaml").write_text("experiment: drill.py\n")
+    found = plan.load(tiny / "s.yaml")
+    hello = Hello(str(tmp_path), str(found.experiment.path), found.source, 1.0, "x", False, 1, "")
+    work = executor(hello, lambda *_: None, lambda: False)
+    monkeypatch.setattr(type(work), "run", lambda *_: 1 / 0)
+    kind, data = perform(work, Task("b", tasks.BATCH, (), 1))
+    assert (kind, data["reason"]) == ("split", "crash")
+    assert "ZeroDivisionError" in data["traceback"]
