@@ -225,6 +225,7 @@ class Training:
         label: for people.
         seconds: time between two checkpoints.
         watcher: who follows.
+        keep_last: also save the last step, however short the time since the checkpoint before.
     """
 
     def __init__(
@@ -237,7 +238,9 @@ class Training:
         label: str,
         seconds: float,
         watcher: Watcher,
+        keep_last: bool = True,
     ):
+        self.keep_last = keep_last
         self.programs, self.cells, self.log = programs, cells, log
         self.checkpoints, self.seen = work / "checkpoints", work / "measured"
         self.label, self.seconds, self.watcher = label, seconds, watcher
@@ -324,25 +327,31 @@ class Training:
         self.watcher.update(chunk.stop, metrics)
         due = time.monotonic() - self.saved_at >= self.seconds
         stop = self.watcher.stopping()
-        last = chunk.stop == self.programs.steps
+        last = self.keep_last and chunk.stop == self.programs.steps
         if chunk.stop and (due or stop or last):
-            self._save(chunk)
+            self._save(chunk.stop, chunk.state, self.log.sync())
         if stop:
             case = f" (case {self.programs.case})" if self.programs.case else ""
             where = f"stopped after step {chunk.stop} of {self.programs.steps}{case}"
             self.watcher.stop_wanted(where)
 
-    def _save(self, chunk: loop.Chunk) -> None:
+    def keep(self, states: Any) -> None:
+        """Save the states after the last step, unless they are saved. Raises `StorageError`."""
+        steps = self.programs.steps
+        if steps and steps not in checkpoint.steps(self.checkpoints):
+            self._save(steps, states, self.log.size())
+
+    def _save(self, step: int, states: Any, metrics_end: int) -> None:
         """A checkpoint, after everything that it stands for is on the disk."""
-        meta = {"metrics_end": self.log.sync()}
         if self.unsaved:  # one tree: without a checkpoint behind them they are of no use
             with saving(self.seen):
-                named = {str(step): tree for step, tree in self.unsaved.items()}
+                named = {str(at): tree for at, tree in self.unsaved.items()}
                 path = self.seen / f"{min(self.unsaved)}-{max(self.unsaved)}"
                 checkpoint.save_tree(path, named)
             self.unsaved = {}
         with saving(self.checkpoints):
-            checkpoint.save(self.checkpoints, chunk.stop, chunk.state, meta=meta)
+            meta = {"metrics_end": metrics_end}
+            checkpoint.save(self.checkpoints, step, states, meta=meta)
         self.saved_at = time.monotonic()
         self.watcher.saved()
 

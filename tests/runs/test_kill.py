@@ -135,11 +135,8 @@ def test_a_second_ctrl_c_stops_at_once(undisturbed, activjax_command):
         "run", "regression.yaml", "sleep=0.02", "chunk=2000", "steps=4000", "--out", "twice",
         cwd=home,
     )  # fmt: skip
-    for _ in range(600):  # the chunk takes minutes; nothing of it is ever seen
-        if list((home / "twice").glob("regression/*/metrics.jsonl")):
-            break
-        time.sleep(0.05)
-    time.sleep(2.0)  # it has compiled
+    wait_for_steps(process, home / "twice", 10)  # the chunk after the measurement takes minutes
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None

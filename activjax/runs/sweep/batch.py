@@ -178,7 +178,7 @@ class _Batch:
         self.failed = False
         self.begin, self.compiled = time.monotonic(), 0.0
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.devices = 1
+        self.devices, self.memory = 1, width.resident()
 
     def traced(self) -> None:
         """Train case by case; then `finish`, and `combine` where there are cases."""
@@ -234,13 +234,18 @@ class _Batch:
         cells = Cells.of([(configs[i], task.cells[i].seed) for i in places])
         log = MetricsLog(self.path / "metrics.jsonl", case, begin)
         label = f"{task.id} {case}" if case else task.id
-        trained = Training(
+        # a short training is done again where a process dies, but not where that is to be expected
+        wary = task.attempt > 1 or task.seconds is not None or task.memory_mb is not None
+        training = Training(
             programs, cells, work, log,
             label=label,
             seconds=self.settings.checkpoint_seconds,
             watcher=_Watcher(self),
-        ).run()  # fmt: skip
+            keep_last=wary,
+        )  # fmt: skip
+        trained = training.run()
         self.compiled += programs.compile_seconds - paid
+        self.memory = max(self.memory, width.resident())
         hp = jax.tree.map(np.asarray, cells.hp)
         kept: dict[str, Any] = {}
         for i, (cell, config) in enumerate(zip(task.cells, configs)):
@@ -260,12 +265,14 @@ class _Batch:
                 hp_i = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], hp)
                 record = finish(programs, hp_i, one, out, log.size())
             except ExperimentError as error:
+                training.keep(trained.states)
                 self.fail(cell, records.RAISED, error, work)
                 kept[cell.id] = {"error": str(error)}
                 continue
             if case is None:  # nothing to combine: on the disk as soon as may be
                 self.record(cell, record)
-            kept[cell.id] = record.to_json()
+            else:
+                kept[cell.id] = record.to_json()
         return {"metrics_end": log.size(), "cells": {} if case is None else kept}
 
     def conclude(self, cell: CellTask, config: Any, found: dict[str | None, CaseRecord]) -> None:
@@ -362,7 +369,7 @@ class _Batch:
             "seconds": round(seconds / len(self.task.cells), 4),
             "compile_seconds": round(self.compiled, 4),
             "attempts": self.task.attempt,
-            "peak_memory_mb": round(width.resident() / 2**20, 1),
+            "peak_memory_mb": round(self.memory / 2**20, 1),
             "started": self.started,
         }
 
