@@ -135,7 +135,7 @@ def linear_program(
 
 def _optimal(p: _Problem, found: Any) -> LinearProgram:
     y, z = np.maximum(-found.ineqlin.marginals, 0), -found.eqlin.marginals
-    bound = _at_least(p, y, z, p.c)
+    bound = _at_least(p, y, z)
     value = float(p.c @ found.x)
     return LinearProgram("optimal", found.x, value, y, z, bound, message=found.message)
 
@@ -246,14 +246,14 @@ def _exactly_at_least(p: _Problem, weights: list[Fraction]) -> Fraction | None:
     return total
 
 
-def _at_least(p: _Problem, y: np.ndarray, z: np.ndarray, c: np.ndarray) -> float:
+def _at_least(p: _Problem, y: np.ndarray, z: np.ndarray) -> float:
     """The bound on the optimum that multipliers prove by weak duality, in float64.
 
     Reduced costs of free variables within rounding of 0 are taken for 0.
     """
-    reduced = c + p.A_ub.T @ y + p.A_eq.T @ z
+    reduced = p.c + p.A_ub.T @ y + p.A_eq.T @ z
     at = np.where(reduced > 0, p.lower, p.upper)
-    size = np.abs(c) + np.abs(p.A_ub).T @ y + np.abs(p.A_eq).T @ np.abs(z)
+    size = np.abs(p.c) + np.abs(p.A_ub).T @ y + np.abs(p.A_eq).T @ np.abs(z)
     open_ = ~np.isfinite(at)
     if (open_ & (np.abs(reduced) > 1e-7 * (1 + size))).any():
         return float("-inf")
@@ -262,7 +262,7 @@ def _at_least(p: _Problem, y: np.ndarray, z: np.ndarray, c: np.ndarray) -> float
 
 
 def _ray(p: _Problem) -> np.ndarray | None:
-    """A direction that keeps to the constraints for ever and lowers the value, checked."""
+    """A direction that keeps to the constraints, as far as the solver does, and lowers the value."""
     cone = _Problem(
         p.c,
         p.A_ub,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from activjax.stats._accumulator import Accumulator, Rows
 from activjax.transforms import SiteError, sites
-from activjax.transforms._names import glob, nearest
+from activjax.transforms._names import matches, nearest
 from activjax.transforms._plan import Described, describe
 
 
@@ -87,19 +87,21 @@ def subjects(
         examples on its first axis.
     """
     if select is None:
-        names = sites(f)(params, batch).names
+        table = {site.name: site.base for site in sites(f)(params, batch)}
+        names = list(table)
         keys = [name for key in reduce for name in (key if isinstance(key, tuple) else (key,))]
-        select = sorted({n for key in keys for n in _matching(key, names)}, key=names.index)
+        select = sorted({n for key in keys for n in _matching(key, table)}, key=names.index)
     found = describe(f, select, (params, batch))
+    bases = {name: site.base for name, site in found.items()}
     if not isinstance(reduce, Mapping):
         reduce = dict.fromkeys(found, reduce)
     out, taken = [], {}
     for key, accumulator in reduce.items():
         if isinstance(key, tuple):
-            names = tuple(_one(name, found, key) for name in key)
+            names = tuple(_one(name, bases, key) for name in key)
             out.append(_subject(names, accumulator, [found[name] for name in names]))
             continue
-        for name in _matching(key, found):
+        for name in _matching(key, bases):
             if name in taken:
                 raise SiteError(
                     f"harvest: site {name!r} is named by two keys of reduce, {taken[name]!r} and "
@@ -130,11 +132,11 @@ def _subject(key: Any, accumulator: Accumulator, sites: list[Described]) -> Subj
     return Subject(key, accumulator, tuple(sites), loops.pop())
 
 
-def _matching(pattern: Any, found: Collection[str]) -> list[str]:
+def _matching(pattern: Any, found: Mapping[str, str]) -> list[str]:
+    """The sites of `found` (name -> base name) that a glob names."""
     if not isinstance(pattern, str):
         raise TypeError(f"harvest: a key of reduce is {pattern!r}, expected a glob or a tuple")
-    wanted = glob(pattern)
-    names = [name for name in found if wanted.fullmatch(name)]
+    names = [name for name, base in found.items() if matches(pattern, name, base)]
     if not names:
         near = nearest(pattern, found)
         hint = f"nearest: {', '.join(near)}" if near else f"chosen: {', '.join(found)}"
@@ -142,7 +144,7 @@ def _matching(pattern: Any, found: Collection[str]) -> list[str]:
     return names
 
 
-def _one(pattern: Any, found: Mapping[str, Described], key: tuple[Any, ...]) -> str:
+def _one(pattern: Any, found: Mapping[str, str], key: tuple[Any, ...]) -> str:
     names = _matching(pattern, found)
     if len(names) > 1:
         raise SiteError(f"harvest: {pattern!r} in the key {key} is not one site: {names}")

@@ -95,6 +95,7 @@ class Described:
 
     Attributes:
       name: the site.
+      base: its name as tagged, the same for `base#0`, `base#1`, ...
       loops: the leading axes that loops leave.
       shape: the axes after those: mapped ones, then the value's own.
       dtype: of the value.
@@ -103,6 +104,7 @@ class Described:
     """
 
     name: str
+    base: str
     loops: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: Any
@@ -121,6 +123,7 @@ def describe(f: Callable[..., Any], select: Any, args: tuple[Any, ...]) -> dict[
     return {
         read.name: Described(
             read.name,
+            read.target.site.base,
             read.target.loop_axes(),
             read.inner.shape,
             read.inner.dtype,

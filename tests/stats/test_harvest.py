@@ -331,3 +331,17 @@ def test_sites_in_while_loops_are_refused():
 
     with pytest.raises(aj.SiteError, match="is in a while loop"):
         aj.harvest(f, aj.select("h", max_steps=5), reduce=stats.moments())(None, [X])
+
+
+def test_a_name_used_twice_means_both():
+    def f(w, x):
+        h = aj.tag(jnp.tanh(x @ w), "h", axes="batch unit")
+        return aj.tag(h @ w, "h", axes="batch unit").sum(-1)
+
+    w = jnp.asarray(WEIGHTS[0])
+    found = aj.harvest(f, reduce={"h": stats.moments()})(w, [X])
+    assert list(found) == ["h#0", "h#1"]
+    _, acts = aj.capture(f, "h")(w, X)
+    for name, moments in found.items():
+        np.testing.assert_allclose(moments.mean, acts[name].mean(0), atol=1e-6)
+    assert list(aj.harvest(f, "h", reduce={"h#1": stats.moments()})(w, [X])) == ["h#1"]
