@@ -262,7 +262,7 @@ def _at_least(p: _Problem, y: np.ndarray, z: np.ndarray) -> float:
 
 
 def _ray(p: _Problem) -> np.ndarray | None:
-    """A direction that keeps to the constraints (as far as the solver does) and lowers the value."""
+    """A direction that keeps to the constraints, as the solver sees them, and lowers the value."""
     cone = _Problem(
         p.c,
         p.A_ub,

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from activjax.runs.result import strict
 from activjax.runs.store import storing
 
 
@@ -130,15 +131,7 @@ def _wide(dtype: Any) -> type:
 
 def _encode(values: np.ndarray) -> list:
     exact = values.astype(_wide(values.dtype))
-    return exact.tolist() if np.isfinite(exact).all() else _named(exact.tolist())
-
-
-def _named(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_named(v) for v in value]
-    if value != value:
-        return "NaN"
-    return value if abs(value) != float("inf") else ("Infinity" if value > 0 else "-Infinity")
+    return exact.tolist() if np.isfinite(exact).all() else strict(exact.tolist())
 
 
 def _decode(value: Any) -> Any:

@@ -127,6 +127,17 @@ def dumps(data: Any) -> str:
     return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def strict(value: Any) -> Any:
+    """The same plain values with text in place of numbers that strict JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
 def _row(row: Row, index: int) -> dict[str, Any]:
     where = f"summary[{index}]"
     if not isinstance(row, Row):

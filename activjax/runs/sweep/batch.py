@@ -123,8 +123,11 @@ class Executor:
             else:
                 batch.plain()
             batch.writer.flush()
-            if not batch.failed:
+            if not batch.failed and not any(self._failed(cell) for cell in done):
                 shutil.rmtree(place.path / "work", ignore_errors=True)
+
+    def _failed(self, cell: str) -> bool:
+        return (self.folder.record(cell) or {}).get("status") == "failed"
 
     def _config(self, cell: CellTask) -> Any:
         config, problems = schema.read(self.settings.experiment.Config, cell.config)

@@ -277,7 +277,7 @@ def probe_task(
     most = min(limits.width, max(1, -(-len(plan.cells) // slots)))
     return Task(
         group, tasks.PROBE, (_plain(plan, cells[0]),), most, len(cells),
-        memory_mb=limits.memory_mb, timed=timed,
+        seconds=limits.seconds and limits.seconds * most, memory_mb=limits.memory_mb, timed=timed,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from activjax.runs.errors import (
 from activjax.runs.interrupts import Interrupts
 from activjax.runs.launch import keep_sources
 from activjax.runs.provenance import surroundings
-from activjax.runs.result import dumps, to_json
+from activjax.runs.result import dumps, strict, to_json
 from activjax.runs.sweep import index, plan as plans, tasks
 from activjax.runs.sweep.conclude import conclude
 from activjax.runs.sweep.drive import Driver, Limits, probe_task
@@ -278,7 +278,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
     definition = {**plan.definition, "experiment": label, "name": plan.name}
     store.write_text(folder.path / "sweep.yaml", _yaml.dump(definition))
     lines = [
-        json.dumps({"id": c.id, "group": c.group, "seed": c.seed, "point": c.point})
+        json.dumps({"id": c.id, "group": c.group, "seed": c.seed, "point": strict(c.point)})
         for c in plan.cells
     ]
     store.write_text(folder.path / "cells.jsonl", "\n".join(lines) + "\n")
@@ -287,7 +287,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
         "name": plan.name,
         "experiment": plan.experiment.label,
         "source_hash": plan.source,
-        "axes": plan.axes(),
+        "axes": strict(plan.axes()),
         "seeds": list(plan.seeds),
         "cells": len(plan.cells),
         "options": {"exact": plan.exact, "run": dataclasses.asdict(options)},

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from activjax.runs.result import Result, to_json
+from activjax.runs.result import Result, strict, to_json
 from activjax.runs.store import storing
 from activjax.runs.sweep.folder import SweepFolder
 
@@ -84,8 +84,8 @@ def _head(cell: CellTask, source: str, status: str) -> dict[str, Any]:
         "id": cell.id,
         "status": status,
         "seed": cell.seed,
-        "point": cell.point,
-        "config": cell.config,
+        "point": strict(cell.point),
+        "config": strict(cell.config),
         "source_hash": source,
         "data_hash": cell.data_hash,
     }

@@ -216,6 +216,14 @@ def test_nan_is_a_result_that_is_flagged(drill):
         assert ("flag" in record["summary"][0]) == odd
 
 
+def test_infinite_values_are_swept_too(drill):
+    folder = drill("sweep.grid.bad=[0.0, .inf]")
+    points = [folder.record(c["id"])["point"]["bad"] for c in folder.cells]
+    assert points == [0.0] * 3 + ["Infinity"] * 3
+    drill("sweep.grid.bad=[0.0, .inf]")  # finds it done
+    assert folder.about["axes"] == {"bad": [0.0, "Infinity"]}
+
+
 def test_a_failed_conclusion_loses_no_cell(drill):
     source = drill.home / "drill.py"
     source.write_text(source.read_text() + "\n\ndef conclude(cells, out):\n    1 / 0\n")

@@ -118,6 +118,8 @@ def test_a_cell_that_hangs_is_stopped(start, where):
         assert record["error"]["kind"] == "time"
         assert record["error"]["message"] == "took more than 4 s a cell"
         assert "hanging" in record["error"]["traceback"]
+        if where == "finish hang":
+            assert list((folder.path / record["error"]["checkpoint"]).glob("*/manifest.json"))
 
 
 @pytest.mark.slow
