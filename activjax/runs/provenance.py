@@ -71,6 +71,7 @@ def surroundings(experiment: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "jax_variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith("JAX_")},
     }
 
 
