@@ -119,6 +119,12 @@ class Programs:
             self._loop = made
         return self._loop
 
+    def memory(self) -> int | None:
+        """Bytes that the compiled programs need on each device. Raises `ExperimentError`."""
+        training = self.loop
+        with self.user("measure"):
+            return training.memory()
+
     @property
     def compile_seconds(self) -> float:
         """Time spent tracing and compiling so far."""

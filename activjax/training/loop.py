@@ -110,11 +110,7 @@ class Program:
 
     def memory(self) -> int | None:
         """Bytes a call needs on each device, as the compiler counts them; None if it does not."""
-        found = self._advance.memory_analysis()
-        if found is None:
-            return None
-        whole = found.argument_size_in_bytes + found.output_size_in_bytes
-        return whole + found.temp_size_in_bytes - found.alias_size_in_bytes
+        return _memory(self._advance)
 
 
 class Loop:
@@ -160,6 +156,18 @@ class Loop:
         """Time spent tracing and compiling so far."""
         return self.program.compile_seconds + (self._measure.seconds if self._measure else 0.0)
 
+    def memory(self) -> int | None:
+        """Bytes that training or measuring needs on each device, whichever is more."""
+        needed = [self.program.memory()]
+        if self._measure is not None:
+            needed.append(self._measure.memory())
+        known = [n for n in needed if n is not None]
+        return max(known) if len(known) == len(needed) else None
+
+    def measure(self, state: Any, *args: Any) -> Any:
+        """What is measured of a state, as numpy arrays; None where nothing is."""
+        return None if self._measure is None else self._measure(*args, state)
+
     def run(
         self,
         state: Any,
@@ -188,7 +196,7 @@ class Loop:
         def look(begin: int, stop: int, metrics: Any, seconds: float) -> None:
             seen = None
             if self._measure is not None and stop in self.measure_at:
-                seen = measured[stop] = self._measure(*args, state)
+                seen = measured[stop] = self.measure(state, *args)
             if on_chunk is not None:
                 on_chunk(Chunk(begin, stop, state, metrics, seen, seconds))
 
@@ -252,6 +260,13 @@ class _Measure:
         self.seconds = 0.0
 
     def __call__(self, *inputs: Any) -> Any:
+        compiled = self._ready()
+        return jax.tree.map(to_host, compiled(self._consts, *inputs))
+
+    def memory(self) -> int | None:
+        return _memory(self._ready())
+
+    def _ready(self) -> Any:
         if self._compiled is None:
             begin = time.perf_counter()
             call, self._consts, _ = _close(self._measure, *self._like)
@@ -259,7 +274,15 @@ class _Measure:
             consts = _abstracts(self._consts)
             self._compiled = jax.jit(call).lower(consts, *self._like).compile()
             self.seconds = time.perf_counter() - begin
-        return jax.tree.map(to_host, self._compiled(self._consts, *inputs))
+        return self._compiled
+
+
+def _memory(compiled: Any) -> int | None:
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    whole = found.argument_size_in_bytes + found.output_size_in_bytes
+    return whole + found.temp_size_in_bytes - found.alias_size_in_bytes
 
 
 def _close(f: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list, Any]:

@@ -151,7 +151,7 @@ class Forecast:
         groups: for each group: id, cells, point values that all its cells share, and what
             `width.Probe` found, or `error`.
         workers: processes.
-        seconds: expected training time of all cells; without `measure` and `finish`.
+        seconds: expected time of all steps and measurements; without `finish` and compiling.
     """
 
     plan: SweepPlan

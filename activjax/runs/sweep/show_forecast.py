@@ -51,7 +51,7 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
             str(-(-group["cells"] // group["width"])),
             "?" if group["bytes"] is None else f"{group['bytes'] / 2**20:.1f} MB",
             duration(group["compile_seconds"]),
-            "?" if cell is None else duration(cell),
+            "?" if cell is None else duration(cell) if cell >= 1 else f"{cell * 1e3:.0f} ms",
         )
     console.print(table)
     if len(groups) > _MOST:
@@ -60,8 +60,8 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
     compiling = sum(group.get("compile_seconds") or 0.0 for group in groups) / forecast.workers
     console.print(
         Text(
-            f"expected: {told} of training with {forecast.workers} "
+            f"expected: {told} of steps and measurements with {forecast.workers} "
             f"worker{'s' if forecast.workers > 1 else ''}, {duration(compiling)} of compiling "
-            "where the cache is empty; measure and finish come on top"
+            "where the cache is empty; `finish` comes on top"
         )
     )

@@ -32,7 +32,7 @@ class Probe:
         bytes: that the program of this width needs on each device; None if nobody knows.
         budget: bytes that were free for it; None if nobody knows.
         compile_seconds: of all its programs.
-        cell_seconds: of one cell's training, from some steps of it; None if not timed.
+        cell_seconds: of one cell's steps and measurements, from some of them; None if not timed.
     """
 
     width: int
@@ -61,7 +61,7 @@ def probe(
     width = even(count, most, devices)
     while True:
         programs = make(width)
-        needed = [p.loop.program.memory() for p in programs]
+        needed = [p.memory() for p in programs]
         size = None if None in needed else max(n for n in needed if n is not None)
         seconds = sum(p.compile_seconds for p in programs)
         if size is None or budget is None or size <= budget or width == 1:
@@ -81,7 +81,7 @@ def even(count: int, most: int, devices: int = 1) -> int:
 
 
 def timed(found: Probe, programs: list[Programs], cells: Cells) -> Probe:
-    """The same with the time that one cell's training takes, measured on some of its steps."""
+    """The same with the time of one cell: some of its steps, and one of its measurements."""
     total = 0.0
     for p in programs:
         step, hp, states = p.loop.program, p.placed(cells.hp), p.init(cells)
@@ -95,8 +95,14 @@ def timed(found: Probe, programs: list[Programs], cells: Cells) -> Probe:
             if longer < 2 * n:
                 break
             n = longer
-        total += seconds * p.steps / cells.width
-    return dataclasses.replace(found, cell_seconds=total)
+        total += seconds * p.steps
+        if p.measure_at:
+            p.loop.measure(states, hp)  # compiles
+            begin = time.perf_counter()
+            p.loop.measure(states, hp)
+            total += (time.perf_counter() - begin) * len(p.measure_at)
+    compiled = sum(p.compile_seconds for p in programs)
+    return dataclasses.replace(found, cell_seconds=total / cells.width, compile_seconds=compiled)
 
 
 def budget(memory_mb: float | None, workers: int) -> int | None:

@@ -149,8 +149,6 @@ def test_width_follows_memory():
         devices, compile_seconds = 1, 0.0
 
         def __init__(self, cells):
-            self.loop = self
-            self.program = self
             self.memory = lambda: 1000 + 100 * cells
 
     def probe(count, most, budget):
@@ -168,6 +166,14 @@ def test_width_follows_memory():
     assert probe(100, 64, 0)[0] == 1
     assert width.even(100, 64, 8) == 56  # a multiple of the devices
     assert width.even(5, 64, 8) == 5
+
+
+def test_a_limit_of_memory_narrows_programs(drill):
+    folder = drill(options=Options(engine="inline", width=4, memory_mb=1.0))
+    (group,) = (json.loads(p.read_text()) for p in (folder.path / "groups").glob("*.json"))
+    assert (group["probe"]["width"], group["probe"]["budget"]) == (1, 0)
+    assert group["probe"]["bytes"] > 40 * 3 * 4, "at least the data"
+    assert {folder.record(c["id"])["run"]["width"] for c in folder.cells} == {1}
 
 
 def test_nothing_is_run_twice(drill):
