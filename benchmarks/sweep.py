@@ -28,9 +28,9 @@ from _timing import measure, show
 
 from activjax.runs import contract
 from activjax.runs.cells import Cells
+from activjax.runs.programs import Programs
 from activjax.runs.sweep import launch
-from activjax.runs.sweep.launch import Options
-from activjax.runs.train import Programs
+from activjax.runs.sweep.engines import Options
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "hash_phase.py"
 

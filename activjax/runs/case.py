@@ -20,6 +20,7 @@ from activjax.runs.errors import Stopped
 from activjax.runs.history import MetricsLog, not_finite
 from activjax.runs.interrupts import Interrupts
 from activjax.runs.out import Out
+from activjax.runs.programs import Programs
 from activjax.runs.progress import Progress
 from activjax.runs.provenance import Provenance
 from activjax.runs.result import Result, dumps, from_json, to_json
@@ -75,7 +76,7 @@ def run_case(job: Job, name: str | None, config: Any, metrics_begin: int) -> Cas
     if kept is not None:
         return CaseRecord.from_json(kept)
     cells = Cells.of([(config, seed) for seed in job.run.seeds])
-    programs = train.Programs(job.run.experiment, name, config, cells.width)
+    programs = Programs(job.run.experiment, name, config, cells.width)
     log = MetricsLog(job.folder.path / "metrics.jsonl", name, metrics_begin)
     training = train.Training(
         programs, cells, work, log,
@@ -96,7 +97,7 @@ def run_case(job: Job, name: str | None, config: Any, metrics_begin: int) -> Cas
 
 
 def finish(
-    programs: train.Programs, hp: Any, trained: train.Trained, out: Out, metrics_end: int
+    programs: Programs, hp: Any, trained: train.Trained, out: Out, metrics_end: int
 ) -> CaseRecord:
     """The experiment's own `finish`, on everything that was recorded.
 

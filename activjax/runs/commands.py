@@ -39,12 +39,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from activjax.runs.sweep import launch
+    from activjax.runs.sweep.engines import Options
+    from activjax.runs.sweep.forecast import forecast
 
-    options = launch.Options(**_engine_options(args))
+    options = Options(**_engine_options(args))
     if args.dry_run:
         from activjax.runs.sweep.show_forecast import print_forecast
 
-        found = launch.forecast(
+        found = forecast(
             args.config, args.overrides, out=args.out, exact=args.exact, options=options,
             progress=not args.quiet,
         )  # fmt: skip

@@ -34,24 +34,56 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCK = ".lock"
 
 
-class RunFolder:
-    """One run's folder, as a path that can be asked for its state."""
+class Folder:
+    """The folder of a run or a sweep, `<root>/<name>/<id>`."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.path)!r}, {self.state()})"
-
     @property
     def id(self) -> str:
-        """The 12 hex digits that name the run."""
+        """The 12 hex digits that name it."""
         return self.path.name
 
     @property
     def name(self) -> str:
         """The name given in the config."""
         return self.path.parent.name
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the folder; None if it is missing or unreadable."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a JSON file atomically. Raises `StorageError`."""
+        write_text(self.path / name, dumps(data))
+
+    def result(self) -> Result | None:
+        """The result if there is one, else None."""
+        data = self.read_json("result.json")
+        return None if data is None else from_json(data)
+
+    def create(self) -> None:
+        """Make the folder and see that it can be written, before any work is done.
+
+        Raises:
+            StorageError: it cannot.
+        """
+        with storing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe.{os.getpid()}"
+            probe.write_bytes(b"?" * 4096)
+            probe.unlink()
+
+
+class RunFolder(Folder):
+    """One run's folder, as a path that can be asked for its state."""
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r}, {self.state()})"
 
     @property
     def report(self) -> Path:
@@ -65,34 +97,6 @@ class RunFolder:
         if self._locked():
             return RUNNING
         return FAILED if (self.path / "failed.json").exists() else INTERRUPTED
-
-    def result(self) -> Result | None:
-        """The result of a finished run, else None."""
-        data = self.read_json("result.json")
-        return None if data is None else from_json(data)
-
-    def read_json(self, name: str) -> Any:
-        """A JSON file of the folder; None if it is missing or unreadable."""
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-
-    def write_json(self, name: str, data: Any) -> None:
-        """Write a JSON file atomically. Raises `StorageError`."""
-        write_text(self.path / name, dumps(data))
-
-    def create(self) -> None:
-        """Make the folder and see that it can be written, before any work is done.
-
-        Raises:
-            StorageError: it cannot.
-        """
-        with storing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".probe"
-            probe.write_bytes(b"?" * 4096)
-            probe.unlink()
 
     def clear(self) -> None:
         """Remove everything but the lock."""

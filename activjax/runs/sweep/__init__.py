@@ -14,16 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from activjax.runs.sweep.conclude import CellResult
+    from activjax.runs.sweep.engines import Options
     from activjax.runs.sweep.folder import SweepFolder
-    from activjax.runs.sweep.launch import Forecast, Options, forecast, resume, sweep as run
+    from activjax.runs.sweep.forecast import Forecast, forecast
+    from activjax.runs.sweep.launch import resume, sweep as run
 
 __all__ = ["CellResult", "Forecast", "Options", "SweepFolder", "forecast", "resume", "run"]
 
-_HOMES = {"CellResult": "conclude", "SweepFolder": "folder", "run": "launch"}
+_HOMES = {
+    "CellResult": "conclude",
+    "Forecast": "forecast",
+    "Options": "engines",
+    "SweepFolder": "folder",
+    "forecast": "forecast",
+    "resume": "launch",
+    "run": "launch",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:  # looking at a folder must not wait for jax
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"activjax.runs.sweep.{_HOMES.get(name, 'launch')}")
+    home = importlib.import_module(f"activjax.runs.sweep.{_HOMES[name]}")
     return getattr(home, "sweep" if name == "run" else name)

@@ -1,37 +1,32 @@
-"""Running a batch of cells in this process: one training for all, then every cell by itself."""
+"""One batch of cells on its way: one training for all, then every cell by itself."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import shutil
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from activjax.runs import contract, schema, store
+from activjax.runs import contract, store
 from activjax.runs.case import CaseRecord, finish
 from activjax.runs.cells import Cells
-from activjax.runs.contract import Experiment
 from activjax.runs.errors import ExperimentError, RunError, Stopped
 from activjax.runs.history import MetricsLog
 from activjax.runs.launch import joined
-from activjax.runs.out import Out, check_name
+from activjax.runs.out import Out
+from activjax.runs.programs import Programs
 from activjax.runs.result import dumps, to_json
 from activjax.runs.sweep import records, width
-from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import CELL, FINISHING, SAY, STEP, Task
-from activjax.runs.train import Programs, Trained, Training
+from activjax.runs.train import Trained, Training
 
-Tell = Callable[[str, dict[str, Any]], None]
-
-_KEPT = 4  # groups whose programs are kept
+if TYPE_CHECKING:
+    from activjax.runs.sweep.executor import Executor
 
 
 class Blurred(Exception):
@@ -42,135 +37,7 @@ class OutOfMemory(Blurred):
     """The same, for want of memory."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is the same for all batches of a sweep.
-
-    Attributes:
-        experiment: the loaded experiment.
-        source: hash of the sources.
-        checkpoint_seconds: between checkpoints.
-        engine: its name, for the records.
-        sharded: spread batches over the local devices.
-        workers: processes that share this machine.
-    """
-
-    experiment: Experiment
-    source: str
-    checkpoint_seconds: float
-    engine: str
-    sharded: bool
-    workers: int = 1
-
-
-class Executor:
-    """Runs probes and batches, one at a time; programs of the last groups are kept.
-
-    Args:
-        folder: the sweep's.
-        settings: of the sweep.
-        tell: called with the kind and the data of everything that is heard of a task on its way.
-        stopping: whether a stop is wanted.
-    """
-
-    def __init__(
-        self,
-        folder: SweepFolder,
-        settings: Settings,
-        tell: Tell,
-        stopping: Callable[[], bool] = lambda: False,
-    ):
-        self.folder, self.settings, self.tell, self.stopping = folder, settings, tell, stopping
-        self._programs: dict[tuple, Programs] = {}
-
-    def probe(self, task: Task) -> dict[str, Any]:
-        """How wide batches of a group may be. Raises `ExperimentError`."""
-        (cell,) = task.cells
-        config = self._config(cell)
-        if not self.settings.experiment.traced:
-            return width.plain(width.Probe(1, 1, None, None, 0.0))
-        parts = self._parts([config])[0]
-        budget = width.budget(task.memory_mb, self.settings.workers)
-        devices = len(jax.local_devices()) if self.settings.sharded else 1
-
-        def make(cells: int) -> list[Programs]:
-            return [self.compiled(cell.group, n, c, cells)[0] for n, c in parts.items()]
-
-        found, programs = width.probe(make, task.count, task.width, budget, devices)
-        if task.timed:
-            cells = Cells.of([(config, cell.seed)] * found.width)
-            found = width.timed(found, programs, cells)
-        return width.plain(found)
-
-    def run(self, task: Task) -> None:
-        """Give every cell of the batch a record.
-
-        Raises:
-            Blurred: something went wrong that only smaller batches can blame on a cell.
-            LockedError: another process has the batch.
-            StorageError: the disk refuses.
-            Stopped: a stop was wanted; a checkpoint has been saved.
-        """
-        place = store.RunFolder(self.folder.path / "batches" / task.id)
-        place.create()
-        with place.lock():
-            done = {cell for cell in task.owes if self.folder.record(cell) is not None}
-            if done.issuperset(task.owes):
-                return
-            batch = _Batch(self, task, place.path, done)
-            if self.settings.experiment.traced:
-                batch.traced()
-            else:
-                batch.plain()
-            batch.writer.flush()
-            if not batch.failed and not any(self._failed(cell) for cell in done):
-                shutil.rmtree(place.path / "work", ignore_errors=True)
-
-    def _failed(self, cell: str) -> bool:
-        return (self.folder.record(cell) or {}).get("status") == "failed"
-
-    def _config(self, cell: CellTask) -> Any:
-        config, problems = schema.read(self.settings.experiment.Config, cell.config)
-        if problems:
-            raise ExperimentError(
-                f"cell {cell.id}: its config cannot be read any more: {problems[0].message}"
-            )
-        return config
-
-    def _parts(self, configs: list[Any]) -> list[dict[str | None, Any]]:
-        """The cases of every config, which must have the same names."""
-        experiment = self.settings.experiment
-        cases = experiment.function("cases")
-        if cases is None:
-            return [{None: config} for config in configs]
-        with contract.running(experiment, "cases"):
-            parts = [{check_name(n, "case"): c for n, c in cases(config).items()}
-                     for config in configs]  # fmt: skip
-            if not parts[0]:
-                raise ValueError("cases(config) returned no case")
-            if any(list(part) != list(parts[0]) for part in parts):
-                raise ValueError("cases(config) must not depend on traced fields")
-        return parts  # type: ignore[return-value]
-
-    def compiled(
-        self, group: str, case: str | None, config: Any, cells: int
-    ) -> tuple[Programs, float]:
-        """The programs of a group, case and width, and how much of their compilation is paid."""
-        key = (group, case, cells)
-        if key in self._programs:
-            return self._programs[key], self._programs[key].compile_seconds
-        groups = list(dict.fromkeys(k[0] for k in self._programs))
-        if group not in groups and len(groups) >= _KEPT:
-            self._programs = {k: p for k, p in self._programs.items() if k[0] != groups[0]}
-        made = Programs(
-            self.settings.experiment, case, config, cells, sharded=self.settings.sharded
-        )
-        made.loop  # noqa: B018  compiles now: what goes wrong there is not one cell's fault
-        self._programs[key] = made
-        return made, 0.0
-
-
-class _Batch:
+class Batch:
     """One batch on its way."""
 
     def __init__(self, executor: Executor, task: Task, path: Path, done: set[str]):
@@ -187,26 +54,26 @@ class _Batch:
         """Train case by case; then `finish`, and `combine` where there are cases."""
         executor, cells = self.executor, self.task.cells
         try:
-            configs = [executor._config(cell) for cell in cells]
-            parts = executor._parts(configs)
+            configs = [executor.config(cell) for cell in cells]
+            parts = executor.parts(configs)
         except ExperimentError as error:
-            return self.blame(error, None, shared=True)
+            return self._blame(error, None, shared=True)
         found: dict[str, dict[str | None, CaseRecord]] = {cell.id: {} for cell in cells}
         end = 0
         for case in parts[0]:
             work = self.path / "work" / (case or "all")
-            kept = store.RunFolder(work).read_json("done.json")
+            kept = store.Folder(work).read_json("done.json")
             if kept is None:
                 configs_of = [part[case] for part in parts]
                 try:
                     group = cells[0].group
                     programs = executor.compiled(group, case, configs_of[0], self.task.width)
                 except ExperimentError as error:
-                    return self.blame(error, None, shared=True)
+                    return self._blame(error, None, shared=True)
                 try:
-                    kept = self.train(case, configs_of, work, end, *programs)
+                    kept = self._train(case, configs_of, work, end, *programs)
                 except ExperimentError as error:
-                    return self.blame(error, work)
+                    return self._blame(error, work)
                 if case is not None:
                     store.write_text(work / "done.json", dumps(kept))
             end = kept["metrics_end"]
@@ -217,10 +84,10 @@ class _Batch:
                     found[cell][case] = CaseRecord.from_json(record)
         for cell, config in zip(cells, configs):
             if cell in self.todo:
-                self.conclude(cell, config, found[cell.id])
+                self._conclude(cell, config, found[cell.id])
         return None
 
-    def train(
+    def _train(
         self,
         case: str | None,
         configs: list[Any],
@@ -258,7 +125,7 @@ class _Batch:
                 self.writer.flush()
                 raise Stopped("stopped while cells were finished", 143)
             self.executor.tell(FINISHING, {"cell": cell.id})
-            out = self.out(cell, config, case)
+            out = self._out(cell, config, case)
             one = Trained(
                 programs.cell(trained.states, i),
                 jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], trained.measured),
@@ -269,19 +136,19 @@ class _Batch:
                 record = finish(programs, hp_i, one, out, log.size())
             except ExperimentError as error:
                 training.keep(trained.states)
-                self.fail(cell, records.RAISED, error, work)
+                self._fail(cell, records.RAISED, error, work)
                 kept[cell.id] = {"error": str(error)}
                 continue
             if case is None:  # nothing to combine: on the disk as soon as may be
-                self.record(cell, record)
+                self._record(cell, record)
             else:
                 kept[cell.id] = record.to_json()
         return {"metrics_end": log.size(), "cells": {} if case is None else kept}
 
-    def conclude(self, cell: CellTask, config: Any, found: dict[str | None, CaseRecord]) -> None:
+    def _conclude(self, cell: CellTask, config: Any, found: dict[str | None, CaseRecord]) -> None:
         """`combine` the cases of a cell."""
         experiment = self.settings.experiment
-        out = self.out(cell, config, None)
+        out = self._out(cell, config, None)
         results = {name: record.result for name, record in found.items()}
         self.executor.tell(FINISHING, {"cell": cell.id})
         try:
@@ -290,10 +157,10 @@ class _Batch:
                 result = combine(config, results, out)
                 to_json(result)
         except ExperimentError as error:
-            return self.fail(cell, records.RAISED, error, None)
+            return self._fail(cell, records.RAISED, error, None)
         warnings = [f"{name}: {w}" for name, record in found.items() for w in record.warnings]
         contents = [item for record in found.values() for item in record.contents]
-        return self.record(cell, CaseRecord(result, warnings, out.contents + contents, 0))
+        return self._record(cell, CaseRecord(result, warnings, out.contents + contents, 0))
 
     def plain(self) -> None:
         """`main` of every cell."""
@@ -301,35 +168,35 @@ class _Batch:
         for cell in self.todo:
             self.executor.tell(FINISHING, {"cell": cell.id})
             try:
-                config = self.executor._config(cell)
-                out = self.out(cell, config, None)
+                config = self.executor.config(cell)
+                out = self._out(cell, config, None)
                 with contract.running(experiment, "main"):
                     result = experiment.module.main(config, out)
                     to_json(result)
             except ExperimentError as error:
-                self.fail(cell, records.RAISED, error, None)
+                self._fail(cell, records.RAISED, error, None)
                 continue
-            self.record(cell, CaseRecord(result, [], out.contents, 0))
+            self._record(cell, CaseRecord(result, [], out.contents, 0))
 
-    def out(self, cell: CellTask, config: Any, case: str | None) -> Out:
+    def _out(self, cell: CellTask, config: Any, case: str | None) -> Out:
         """Where the cell's own code saves."""
         folder = self.folder.path / "cells" / cell.id
         seeds = np.asarray([cell.seed], np.int64)
-        return Out(folder, config, seeds, case, say=self.say)
+        return Out(folder, config, seeds, case, say=self._say)
 
-    def record(self, cell: CellTask, kept: CaseRecord) -> None:
+    def _record(self, cell: CellTask, kept: CaseRecord) -> None:
         record = records.done(
-            cell, self.settings.source, kept.result, kept.warnings, kept.contents, self.run()
+            cell, self.settings.source, kept.result, kept.warnings, kept.contents, self._run()
         )
-        self.add(cell, record)
+        self._add(cell, record)
 
-    def add(self, cell: CellTask, record: dict[str, Any]) -> None:
+    def _add(self, cell: CellTask, record: dict[str, Any]) -> None:
         """A cell's one record."""
         self.todo = [c for c in self.todo if c is not cell]
         self.writer.add(record)
         self.executor.tell(CELL, {"cell": cell.id, "status": record["status"]})
 
-    def fail(self, cell: CellTask, kind: str, error: ExperimentError, work: Path | None) -> None:
+    def _fail(self, cell: CellTask, kind: str, error: ExperimentError, work: Path | None) -> None:
         saved = work and work / "checkpoints"
         kept = saved.relative_to(self.folder.path).as_posix() if saved and saved.exists() else None
         record = records.failed(
@@ -339,12 +206,12 @@ class _Batch:
             message=str(error).strip().splitlines()[-1],
             traceback="".join(traceback.format_exception(error.__cause__ or error)),
             checkpoint=kept,
-            run=self.run(),
+            run=self._run(),
         )
         self.failed = True
-        self.add(cell, record)
+        self._add(cell, record)
 
-    def blame(self, error: ExperimentError, work: Path | None, *, shared: bool = False) -> None:
+    def _blame(self, error: ExperimentError, work: Path | None, *, shared: bool = False) -> None:
         """Fail the cells that an error in the batch's program belongs to.
 
         Args:
@@ -359,9 +226,9 @@ class _Batch:
         if len(self.task.cells) > 1 and (memory or not shared):
             raise (OutOfMemory if memory else Blurred)(str(error)) from error
         for cell in self.todo:
-            self.fail(cell, records.MEMORY if memory else records.RAISED, error, work)
+            self._fail(cell, records.MEMORY if memory else records.RAISED, error, work)
 
-    def run(self) -> dict[str, Any]:
+    def _run(self) -> dict[str, Any]:
         """How a cell was run: everything in a record that may vary while its numbers do not."""
         seconds = time.monotonic() - self.begin
         return {
@@ -376,15 +243,15 @@ class _Batch:
             "started": self.started,
         }
 
-    def say(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self.executor.tell(SAY, {"text": text})
 
 
 class _Watcher:
     """What `Training` reports, passed on to the driver."""
 
-    def __init__(self, batch: _Batch):
-        self._executor, self.say = batch.executor, batch.say
+    def __init__(self, batch: Batch):
+        self._executor, self.say = batch.executor, batch._say
         self.warn = self.say
 
     def begin(self, label: str, steps: int, start: int) -> None:

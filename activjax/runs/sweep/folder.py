@@ -24,31 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from activjax.runs.errors import StorageError
-from activjax.runs.store import pick, storing
+from activjax.runs.store import Folder, pick, storing
 
 
-class SweepFolder:
+class SweepFolder(Folder):
     """One sweep's folder.
 
     Args:
         path: `<root>/<name>/<id>`.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
     def __repr__(self) -> str:
         return f"SweepFolder({str(self.path)!r})"
-
-    @property
-    def id(self) -> str:
-        """The 12 hex digits that name the sweep."""
-        return self.path.name
-
-    @property
-    def name(self) -> str:
-        """The name given in the config."""
-        return self.path.parent.name
 
     @functools.cached_property
     def about(self) -> dict[str, Any]:
@@ -66,10 +53,7 @@ class SweepFolder:
 
     def record(self, cell: str) -> dict[str, Any] | None:
         """A cell's record; None if it has none yet."""
-        try:
-            return json.loads(self.record_path(cell).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        return self.read_json(f"cells/{cell}.json")
 
     def recorded(self) -> set[str]:
         """The ids of the cells that have a record."""

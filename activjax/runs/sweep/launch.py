@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,48 +25,14 @@ from activjax.runs.interrupts import Interrupts
 from activjax.runs.launch import keep_sources
 from activjax.runs.provenance import surroundings
 from activjax.runs.result import dumps, strict, to_json
-from activjax.runs.sweep import index, plan as plans, tasks
+from activjax.runs.sweep import index, plan as plans
 from activjax.runs.sweep.conclude import conclude
-from activjax.runs.sweep.drive import Driver, Limits, probe_task
+from activjax.runs.sweep.drive import Driver
+from activjax.runs.sweep.engines import Options, engine, limits
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Groups
-from activjax.runs.sweep.inline import InlineEngine
-from activjax.runs.sweep.local import LocalEngine, cores_for
 from activjax.runs.sweep.plan import SweepPlan
-from activjax.runs.sweep.tasks import Engine
 from activjax.runs.sweep.watch import SweepWatch
-from activjax.runs.sweep.width import CPU_WIDTH
-from activjax.runs.sweep.worker import Hello
-
-_ACCELERATED_WIDTH = 1024
-_DEVICES = ("nvidia[0-9]*", "accel*", "kfd", "vfio/[0-9]*")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a sweep is run; none of it decides which cells there are.
-
-    Attributes:
-        engine: `"local"`: worker processes; `"inline"`: this process, for notebooks and debuggers.
-        workers: processes; None means one for each core, or one where there is an accelerator.
-        width: the most cells of a program; None means 16 on CPU, else what the memory allows.
-        cell_seconds: a cell may take, compilation included; None without a limit.
-        memory_mb: a worker may hold; None without a limit.
-    """
-
-    engine: str = "local"
-    workers: int | None = None
-    width: int | None = None
-    cell_seconds: float | None = None
-    memory_mb: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.engine not in ("local", "inline"):
-            raise ConfigError(f"engine: expected local or inline, got '{self.engine}'")
-        for name in ("workers", "width", "cell_seconds", "memory_mb"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name}: expected a positive number, got {value}")
 
 
 def sweep(
@@ -142,64 +106,6 @@ def resume(
     return _run(plan, folder, options, progress, hard_exit)
 
 
-@dataclasses.dataclass(frozen=True)
-class Forecast:
-    """What a sweep would be.
-
-    Attributes:
-        plan: its cells.
-        groups: for each group: id, cells, point values that all its cells share, and what
-            `width.Probe` found, or `error`.
-        workers: processes.
-        seconds: expected time of all steps and measurements; without `finish` and compiling.
-    """
-
-    plan: SweepPlan
-    groups: list[dict[str, Any]]
-    workers: int
-    seconds: float
-
-
-def forecast(
-    config: str | Path | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    *,
-    out: str | Path | None = None,
-    exact: bool = False,
-    options: Options | None = None,
-    progress: bool = True,
-) -> Forecast:
-    """Compile every group's program and time some of its steps; nothing is kept but the cache.
-
-    Args, Raises: as `sweep`.
-    """
-    plan = plans.load(config, overrides, exact=exact)
-    options = options or Options()
-    found: dict[str, dict[str, Any]] = {}
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        SweepWatch(f"{plan.name} (measuring)", progress) as watch,
-        _engine(plan, SweepFolder(scratch), options, store.root(out), lambda: False) as engine,
-    ):
-        for group in plan.groups:
-            limits = _limits(options, plan)
-            engine.submit(probe_task(plan, group, limits, engine.slots, timed=True))
-        while len(found) < len(plan.groups):
-            for event in engine.poll(0.25):
-                watch.event(event)
-                if event.kind in tasks.ENDS:
-                    lost = {"error": event.data.get("message", event.kind)}
-                    found[event.task] = event.data if event.kind == tasks.PROBED else lost
-                    watch.counts(len(found), 0, len(plan.groups))
-        workers = engine.slots
-    groups = [
-        {"group": group, "cells": len(cells), "shared": _shared(cells), **found[group]}
-        for group, cells in plan.groups.items()
-    ]
-    seconds = sum(g["cells"] * (g.get("cell_seconds") or 0.0) for g in groups) / workers
-    return Forecast(plan, groups, workers, seconds)
-
-
 def _run(
     plan: SweepPlan, folder: SweepFolder, options: Options, progress: bool, hard_exit: bool
 ) -> SweepFolder:
@@ -219,9 +125,9 @@ def _run(
         ids = {cell.id for cell in plan.cells}
         if not ids <= folder.recorded():
             (folder.path / "result.json").unlink(missing_ok=True)  # it was of fewer cells
-            with _engine(plan, folder, options, folder.path.parent.parent, stopping) as engine:
-                limits = _limits(options, plan)
-                Driver(folder, plan, engine, limits, watch, stopping).run()
+            with engine(plan, folder, options, folder.path.parent.parent, stopping) as running:
+                bounds = limits(options, plan)
+                Driver(folder, plan, running, bounds, watch, stopping).run()
         missing = ids - folder.recorded()
         if stopping():
             raise Stopped(
@@ -251,13 +157,13 @@ def _close(plan: SweepPlan, folder: SweepFolder, watch: SweepWatch) -> list[inde
         except ExperimentError as error:
             text = "".join(traceback.format_exception(error.__cause__ or error))
             failure = {"error": str(error), "traceback": text}
-            store.write_text(folder.path / "failed.json", dumps(failure))
+            folder.write_json("failed.json", failure)
             raise
         finally:
             (folder.path / "report.html").unlink(missing_ok=True)
         (folder.path / "failed.json").unlink(missing_ok=True)
-        store.write_text(folder.path / "contents.json", dumps({"items": contents}))
-        store.write_text(folder.path / "result.json", dumps(to_json(result, warnings)))
+        folder.write_json("contents.json", {"items": contents})
+        folder.write_json("result.json", to_json(result, warnings))
     if not (folder.path / "report.html").exists():
         try:
             from activjax.runs.sweep import page
@@ -273,7 +179,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
     with contextlib.suppress(StorageError):
         if (folder.path / "sweep.json").exists() and folder.about and folder.cells:
             return
-    store.RunFolder(folder.path).create()
+    folder.create()
     label = keep_sources(plan.experiment, folder.path)
     definition = {**plan.definition, "experiment": label, "name": plan.name}
     store.write_text(folder.path / "sweep.yaml", _yaml.dump(definition))
@@ -292,7 +198,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
         "cells": len(plan.cells),
         "options": {"exact": plan.exact, "run": dataclasses.asdict(options)},
     }
-    store.write_text(folder.path / "sweep.json", dumps(about))
+    folder.write_json("sweep.json", about)
 
 
 def _forget_failures(plan: SweepPlan, folder: SweepFolder) -> None:
@@ -308,54 +214,13 @@ def _forget_failures(plan: SweepPlan, folder: SweepFolder) -> None:
                     folder.record_path(cell).unlink(missing_ok=True)
 
 
-def _limits(options: Options, plan: SweepPlan) -> Limits:
-    width = options.width or (_ACCELERATED_WIDTH if _accelerated() else CPU_WIDTH)
-    return Limits(options.cell_seconds, options.memory_mb, 1 if plan.exact else width)
-
-
-@contextlib.contextmanager
-def _engine(
-    plan: SweepPlan, folder: SweepFolder, options: Options, root: Path, stopping: Any
-) -> Iterator[Engine]:
-    """The engine that the options ask for; its processes end with the block."""
-    workers = options.workers or (1 if _accelerated() else len(os.sched_getaffinity(0)))
-    workers = min(workers, len(plan.cells)) if options.engine == "local" else 1
-    experiment = plan.experiment
-    hello = Hello(
-        folder=str(folder.path.absolute()),
-        experiment=str(experiment.path) if experiment.label.endswith(".py") else experiment.label,
-        source=plan.source,
-        checkpoint_seconds=plan.checkpoint_seconds,
-        engine=options.engine,
-        sharded=not plan.exact,
-        workers=workers,
-        cache=str((root / ".compiled").absolute()),
-    )
-    if options.engine == "inline":
-        engine: Engine = InlineEngine(hello, stopping)
-    else:
-        engine = LocalEngine(hello, [set()] * workers if _accelerated() else cores_for(workers))
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _accelerated() -> bool:
-    """Whether JAX will find something better than a CPU; asked without waking it."""
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms:
-        return not platforms.startswith("cpu")
-    return any(any(Path("/dev").glob(pattern)) for pattern in _DEVICES)
-
-
 @contextlib.contextmanager
 def _recorded(
     plan: SweepPlan, folder: SweepFolder, options: Options
 ) -> Iterator[Callable[[str], None]]:
     """Keep every attempt in `provenance.json`; yields what writes how it ended."""
     path = folder.path / "provenance.json"
-    before = store.RunFolder(folder.path).read_json("provenance.json") or {}
+    before = folder.read_json("provenance.json") or {}
     begin, had = time.monotonic(), len(folder.recorded())
     attempt: dict[str, Any] = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -391,9 +256,3 @@ def _recorded(
             write(ended)
         raise
     write("done")
-
-
-def _shared(cells: Sequence[Any]) -> dict[str, Any]:
-    """The point values that all cells of a group have in common."""
-    first = cells[0].point
-    return {k: v for k, v in first.items() if all(c.point.get(k) == v for c in cells)}

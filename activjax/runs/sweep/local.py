@@ -229,6 +229,12 @@ class LocalEngine:
         self._workers.pop(worker.slot, None)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
 def cores_for(workers: int) -> list[set[int]]:
     """The cores of each of `workers` processes: disjoint where there are enough of them."""
     if not hasattr(os, "sched_getaffinity"):

@@ -13,7 +13,6 @@ from rich.text import Text
 from activjax.runs.errors import StorageError
 from activjax.runs.result import Row, from_json
 from activjax.runs.show import age, summary_table
-from activjax.runs.store import RunFolder
 from activjax.runs.sweep.folder import SweepFolder, changed
 from activjax.runs.sweep.index import DONE, FAILED, MISSING, Line, counts, failures, question, rows
 from activjax.runs.sweep.show_cells import (
@@ -145,5 +144,5 @@ def _state(count: dict[str, int], finished: bool) -> tuple[str, str]:
 
 
 def _result(folder: SweepFolder) -> dict[str, Any] | None:
-    data = RunFolder(folder.path).read_json("result.json")
+    data = folder.read_json("result.json")
     return data if isinstance(data, dict) else None

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from activjax.runs._numbers import duration
-from activjax.runs.sweep.launch import Forecast
+from activjax.runs.sweep.forecast import Forecast
 from activjax.runs.sweep.table import compact
 
 _MOST = 40
@@ -17,7 +17,7 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
     """Cells, groups, widths, memory and expected time of a sweep.
 
     Args:
-        forecast: as `launch.forecast` returns it.
+        forecast: as `forecast.forecast` returns it.
         console: where to.
     """
     plan, groups = forecast.plan, forecast.groups

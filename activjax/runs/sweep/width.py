@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from activjax.runs.cells import Cells
-from activjax.runs.train import Programs
+from activjax.runs.programs import Programs
 
 CPU_WIDTH = 16  # beyond it a program on CPU gains nothing, and a kill or a stop costs more
 _SHARE = 0.8  # of what is free; the rest is for what the compiler does not count

@@ -41,7 +41,7 @@ class Hello:
         folder: the sweep's.
         experiment: dotted module, or absolute path of a file.
         source: hash of the sources, which must be those that the worker finds.
-        checkpoint_seconds, engine, sharded, workers: as in `batch.Settings`.
+        checkpoint_seconds, engine, sharded, workers: as in `executor.Settings`.
         cache: root of the shared compilation caches.
     """
 
@@ -59,7 +59,7 @@ def executor(hello: Hello, tell: Any, stopping: Any) -> Any:
     """An `Executor` for a sweep. Raises `ConfigError` where the sources have changed."""
     from activjax.runs import contract, sources
     from activjax.runs.errors import ConfigError
-    from activjax.runs.sweep.batch import Executor, Settings
+    from activjax.runs.sweep.executor import Executor, Settings
     from activjax.runs.sweep.folder import SweepFolder
 
     experiment = contract.load(hello.experiment, None)

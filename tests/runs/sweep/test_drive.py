@@ -10,9 +10,9 @@ from activjax.runs.errors import StorageError
 from activjax.runs.sweep import launch, plan, records, tasks
 from activjax.runs.sweep.compile_cache import CompileCache
 from activjax.runs.sweep.drive import Driver, Limits
+from activjax.runs.sweep.engines import Options
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Groups
-from activjax.runs.sweep.launch import Options
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import Hello, executor, perform
 

@@ -14,8 +14,8 @@ import pytest
 
 from activjax.runs import sources, store
 from activjax.runs.sweep import launch
+from activjax.runs.sweep.engines import Options
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.launch import Options
 from activjax.runs.sweep.local import cores_for
 
 TINY = Path(__file__).parents[1] / "tiny"
@@ -104,7 +104,8 @@ def test_a_crash_is_told_with_its_last_words(start):
         assert "_crash" in record["error"]["traceback"]
 
 
-@pytest.mark.parametrize("where", ["finish hang", pytest.param("hang", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["finish hang", "hang"])
 def test_a_cell_that_hangs_is_stopped(start, where):
     options = (*LIMITS, "--cell-seconds", 4)
     folder, code, said = start(
@@ -230,6 +231,7 @@ def survive(whole, home, command, run, cells, kills, seed, limit):
     assert rounds < kills
 
 
+@pytest.mark.slow  # and thirty below; .ci/run kills the quickstart
 def test_survives_kills(undisturbed, home, activjax_command, activjax_run):
     survive(undisturbed, home, activjax_command, activjax_run, (*CELLS, *KILLED), 3, 1, 3.0)
 
@@ -297,6 +299,7 @@ def test_sources_that_change_are_refused(home, activjax_run, tmp_path, monkeypat
         launch.resume(folder.path, progress=False)
 
 
+@pytest.mark.slow
 def test_dry_run(home, activjax_run):
     text = "seeds: 3\nsweep: {grid: {model.size: [2, 4], lr: [0.01, 0.02, 0.05]}}"
     (home / "dry.yaml").write_text(f"experiment: drill.py\n{text}")
