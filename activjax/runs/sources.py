@@ -72,6 +72,12 @@ def run_id(config: dict[str, Any], source: str, data: str | None) -> str:
 
 
 def _content(path: Path) -> str:
+    found = path.stat()
+    return _content_of(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=4096)  # the cells of a sweep share their files
+def _content_of(path: Path, changed: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -171,6 +171,7 @@ def test_predict_refuses_other_features():
         fit.predict(np.ones((3, 4)))
 
 
+@pytest.mark.slow
 def test_every_compilation_gives_the_same_fit():
     """XLA on CPU miscompiled a first gradient at constant zeros, in 7 of 8 compilations."""
     rng = np.random.default_rng(0)

@@ -148,6 +148,7 @@ def test_a_second_ctrl_c_stops_at_once(undisturbed, activjax_command):
     assert "stopped at once" in err
 
 
+@pytest.mark.slow  # test_launch fills the disk in this process
 def test_a_full_disk_is_one_clear_error(undisturbed, activjax_command, activjax_run):
     home, whole = undisturbed
 

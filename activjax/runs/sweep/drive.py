@@ -85,7 +85,7 @@ class Driver:
         self.source = plan.source
         self.cells = {group: {c.id: c for c in cells} for group, cells in plan.groups.items()}
         self.all = {cell.id for cell in plan.cells}
-        self.recorded = self._scan()
+        self.recorded = index.recorded(folder)
         self.failed = 0
         self.to_probe = collections.deque(
             group for group, cells in self.cells.items() if not self.recorded.issuperset(cells)
@@ -116,10 +116,6 @@ class Driver:
                 self._heard(event)
         if self.storage is not None:
             raise StorageError(self.storage)
-
-    def _scan(self) -> set[str]:
-        """The cells whose records can be read."""
-        return {line.id for line in index.rows(self.folder) if line.state != index.MISSING}
 
     def _ending(self) -> bool:
         """Whether no more tasks are started."""
@@ -163,7 +159,7 @@ class Driver:
         due = [group for at, group in self.parked if at <= time.monotonic()]
         if due:
             self.parked = [(at, g) for at, g in self.parked if g not in due]
-            self.recorded = self._scan()
+            self.recorded = index.recorded(self.folder)
             for group in dict.fromkeys(due):
                 self._refresh(group)
             self._count()

@@ -112,6 +112,11 @@ def rows(folder: SweepFolder) -> list[Line]:
     return lines
 
 
+def recorded(folder: SweepFolder) -> set[str]:
+    """The cells whose records can be read. Raises `StorageError`."""
+    return {line.id for line in rows(folder) if line.state != MISSING}
+
+
 def counts(lines: Sequence[Line]) -> dict[str, int]:
     """How many cells are `done`, `failed` and `missing`."""
     states = [line.state for line in lines]

@@ -123,15 +123,14 @@ def _run(
             return interrupts.signal is not None
 
         ids = {cell.id for cell in plan.cells}
-        if not ids <= folder.recorded():
+        if not ids <= index.recorded(folder):
             (folder.path / "result.json").unlink(missing_ok=True)  # it was of fewer cells
             with engine(plan, folder, options, folder.path.parent.parent, stopping) as running:
                 bounds = limits(options, plan)
                 Driver(folder, plan, running, bounds, watch, stopping).run()
-        missing = ids - folder.recorded()
         if stopping():
             raise Stopped(
-                f"stopped with {len(ids) - len(missing)} of {len(ids)} cells done; "
+                f"stopped with {len(index.recorded(folder))} of {len(ids)} cells done; "
                 f"`activjax resume {folder.path}` continues",
                 interrupts.exit_code,
             )

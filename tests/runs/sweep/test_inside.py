@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from activjax import runs
+from activjax import cli, runs
 from activjax.runs import contract, store
 from activjax.runs.cells import Cells
 from activjax.runs.errors import CellsFailed, ExperimentError
@@ -208,6 +208,35 @@ def failures(drill, *overrides):
     return [r for r in records if r["status"] == "failed"], str(caught.value)
 
 
+def test_a_cell_that_raises_keeps_its_traceback_and_checkpoint(drill, capsys, monkeypatch):
+    monkeypatch.chdir(drill.home)
+    # 0.5 is as bad as 1.0
+    words = ["sweep", "drill.yaml", "trouble=finish raise", "sweep.grid.bad=[0.0, 1.0, 0.5]"]
+    assert cli.main([*words, "--engine", "inline", "--width", "4"]) == 5
+    said = capsys.readouterr().err
+    assert "6 of 9 cells failed (RuntimeError: asked to fail)" in said
+    assert "Traceback" not in said
+    (path,) = (drill.home / "runs" / "drill").iterdir()
+    folder = SweepFolder(path)
+    kept = {c["id"]: folder.record(c["id"]) for c in folder.cells}
+    found = {i: r for i, r in kept.items() if r["status"] == "failed"}
+    assert {r["point"]["bad"] for r in found.values()} == {0.5, 1.0}
+    for record in found.values():
+        error = record["error"]
+        assert (error["kind"], error["message"]) == ("raised", "RuntimeError: asked to fail")
+        assert "drill.py" in error["traceback"]
+        assert list((path / error["checkpoint"]).glob("*/manifest.json"))
+    assert {row.where["bad"] for row in folder.result().summary} == {0.0}
+
+    assert cli.main(["resume", str(path)]) == 5  # nothing is missing
+    assert kept == {i: folder.record(i) for i in kept}
+    assert cli.main(["resume", str(path), "--retry-failed", "--quiet"]) == 5
+    again = {i: folder.record(i) for i in kept}
+    assert {i for i, r in again.items() if r["status"] == "failed"} == set(found)
+    assert all(again[i]["run"]["width"] == 1 for i in found)
+    assert all(again[i] == kept[i] for i in kept if i not in found)
+
+
 def test_what_all_share_fails_for_all_at_once(drill):
     found, said = failures(drill, "sweep.list=[{trouble: setup}, {lr: 0.1}]")
     assert len(found) == 3
@@ -273,3 +302,12 @@ def conclude(cells, out):
     result = store.RunFolder(folder.path).result()
     assert (result.answer, result.summary[0].n) == ("6", 6)
     assert json.loads((folder.path / "contents.json").read_text())["items"][0]["name"] == "sizes"
+
+
+def test_a_torn_record_is_made_again(drill):
+    folder = drill()
+    path = folder.record_path(folder.cells[1]["id"])
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    drill()
+    assert json.loads(path.read_text())["summary"] == json.loads(whole)["summary"]

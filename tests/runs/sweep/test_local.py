@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from activjax.runs import sources, store
+from activjax.runs import sources
 from activjax.runs.sweep import launch
 from activjax.runs.sweep.engines import Options
 from activjax.runs.sweep.folder import SweepFolder
@@ -51,35 +51,6 @@ def failures(folder):
 
 
 BAD = ("sweep.grid.bad=[0.0, 1.0, 0.0, 0.5]", "seeds=2")  # 0.5 is as bad as 1.0
-
-
-def test_a_cell_that_raises_keeps_its_traceback_and_checkpoint(start, home, activjax_run):
-    folder, code, said = start("trouble=finish raise", *BAD, name="raise")
-    assert code == 5
-    assert "4 of 6 cells failed" in said
-    assert "Traceback" not in said
-    found = failures(folder)
-    assert len(found) == 4
-    for record in found.values():
-        error = record["error"]
-        assert (error["kind"], error["message"]) == ("raised", "RuntimeError: asked to fail")
-        assert "drill.py" in error["traceback"]
-        assert list((folder.path / error["checkpoint"]).glob("*/manifest.json"))
-    result = store.RunFolder(folder.path).result()
-    assert result is not None
-    assert {row.where["bad"] for row in result.summary} == {0.0}
-
-    kept = {c["id"]: folder.record(c["id"]) for c in folder.cells}
-    code, _, err = activjax_run("resume", folder.path, cwd=home)  # nothing is missing
-    assert code == 5
-    assert kept == {c["id"]: folder.record(c["id"]) for c in folder.cells}
-    code, _, err = activjax_run("resume", folder.path, "--retry-failed", cwd=home)
-    assert code == 5, err
-    again = failures(folder)
-    assert again.keys() == found.keys()
-    assert all(r["run"]["width"] == 1 for r in again.values())
-    done = {i: r for i, r in kept.items() if r["status"] == "done"}
-    assert done == {i: folder.record(i) for i in done}
 
 
 @pytest.mark.slow
@@ -139,7 +110,7 @@ def test_a_cell_that_eats_memory_is_stopped(start):
 
 # --- kills ------------------------------------------------------------------------------------
 
-CELLS = ("sweep.grid.lr={from: 0.01, to: 0.1, linear: 4}", "seeds=6", "sleep=0.006", "steps=60")
+CELLS = ("sweep.grid.lr={from: 0.01, to: 0.1, linear: 4}", "seeds=6", "sleep=0.006", "steps=40")
 KILLED = (*LIMITS, "--width", 3)
 
 
