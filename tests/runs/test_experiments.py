@@ -16,8 +16,33 @@ SMALL = {
 }
 
 
+SWEEPS = {
+    "hash_phase": [
+        "seeds=2", "measure_steps=[0, 5, 20]", "sweep.grid.width=[4, 8]",
+        "sweep.grid.samples=[20, 40]", "sweep.grid.noise=[0.0, 0.5]",
+    ],
+}  # fmt: skip
+
+
 def test_every_config_is_here():
     assert {p.stem for p in ROOT.glob("configs/*.yaml")} == set(SMALL)
+    assert {p.stem for p in ROOT.glob("configs/sweeps/*.yaml")} == set(SWEEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweep_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = ROOT / f"configs/sweeps/{name}.yaml"
+    assert cli.main(["sweep", str(config), *SWEEPS[name], "--engine", "inline"]) == 0
+    (folder,) = (tmp_path / "runs").glob("*/*")
+    result = yaml.safe_load((folder / "result.json").read_text())
+    assert all(row["baseline"] is not None and row["n"] == 2 for row in result["summary"])
+    assert len(list(folder.glob("cells/*.json"))) == 16
+    assert list(folder.glob("figures/*.png"))
+    assert (folder / "report.html").stat().st_size > 100_000
+    assert cli.main(["export", str(folder), "cells.csv"]) == 0
+    assert len((tmp_path / "cells.csv").read_text().splitlines()) == 17
 
 
 @pytest.mark.slow
