@@ -238,18 +238,20 @@ def test_two_drivers_share_the_work(undisturbed, home, activjax_command, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_error(undisturbed, home, activjax_command, activjax_run):
-    arguments = ("sweep", "s.yaml", *CELLS, *KILLED, "--out", "full")
-    process = activjax_command(*arguments, cwd=home)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (6_000, resource.RLIM_INFINITY))
+def test_a_full_disk_is_one_clear_error(home, activjax_command, activjax_run):
+    cells = ("sweep", "s.yaml", *CELLS[:2], "steps=200", *KILLED)  # 20 kB of metrics each
+    process = activjax_command(*cells, "--out", "full", cwd=home)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8_000, resource.RLIM_INFINITY))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 3, err
     assert "the disk is full (File too large); free some space" in err
     assert "Traceback" not in err
-    code, _, err = activjax_run(*arguments, cwd=home)
-    assert code == 0, err
-    (folder,) = (home / "full" / "s").iterdir()
-    assert numbers(SweepFolder(folder)) == numbers(undisturbed)
+    folders = []
+    for root in ("full", "empty"):  # the same again, and in a folder where nothing went wrong
+        code, _, err = activjax_run(*cells, "--out", root, cwd=home)
+        assert code == 0, err
+        folders += (home / root / "s").iterdir()
+    assert numbers(SweepFolder(folders[0])) == numbers(SweepFolder(folders[1]))
 
 
 # --- starting ---------------------------------------------------------------------------------
