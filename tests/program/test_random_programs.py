@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from activjax import program
@@ -82,9 +83,20 @@ def second_differences(f, seed):
     return np.abs(values[:, 0] - 2 * values[:, 1] + values[:, 2]).max(-1), np.abs(values).max()
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.one_of(programs(OPS), programs(ALL)), st.integers(0, 10**6))
 def test_programs_declared_piecewise_linear_are(steps, seed):
+    check_declared(steps, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=160, deadline=None, derandomize=True)
+@given(st.one_of(programs(OPS), programs(ALL)), st.integers(0, 10**6))
+def test_many_programs_declared_piecewise_linear_are(steps, seed):
+    check_declared(steps, seed)
+
+
+def check_declared(steps, seed):
     with jax.enable_x64(True):
         f = build(steps)
         result = program.piecewise_linear(f)(jnp.zeros(N))

@@ -129,6 +129,7 @@ def test_ctrl_c_stops_locks_and_continues(undisturbed, activjax_command, activja
     assert_same_numbers(whole, folder)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(undisturbed, activjax_command):
     home, _ = undisturbed
     process = activjax_command(

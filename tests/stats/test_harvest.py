@@ -250,9 +250,8 @@ def _run(select=None, reduce=ALL, batches=(X,), rows=None, every=10):
     return aj.harvest(NET.apply, select, reduce=reduce, rows=rows)(PARAMS, batches, every=every)
 
 
-@pytest.mark.parametrize(
-    "layers", [pytest.param(4, marks=pytest.mark.slow), 6]
-)  # 6 channels: a mixed up axis shows, or it fits
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [4, 6])  # 6 channels: a mixed up axis shows, or it fits
 def test_every_method_of_a_result_treats_layers_apart(layers):
     weights = np.random.default_rng(3).normal(size=(layers, 6, 6)).astype(np.float32) / 2
     labels = lambda x: Rows(labels=jnp.arange(len(x), dtype=jnp.int32) % 6)  # noqa: E731

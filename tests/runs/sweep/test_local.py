@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from activjax import cli
 from activjax.runs import sources
 from activjax.runs.sweep import launch
 from activjax.runs.sweep.engines import Options
@@ -73,6 +74,7 @@ def test_a_crash_is_told_with_its_last_words(start):
         assert record["error"]["kind"] == "crash"
         assert "its process died (signal 6)" in record["error"]["message"]
         assert "_crash" in record["error"]["traceback"]
+        assert list((folder.path / record["error"]["checkpoint"]).glob("*/manifest.json"))
 
 
 @pytest.mark.slow
@@ -284,18 +286,18 @@ def test_dry_run(home, activjax_run):
     assert not (home / "dry" / "dry").exists()
 
 
-def test_bad_options_are_told_before_any_work(home, activjax_run):
+def test_bad_options_are_told_before_any_work(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    (tiny / "s.yaml").write_text("experiment: drill.py\nseeds: 3\n")
     for option, message in (
-        (("--workers", "0"), "workers: expected a positive number, got 0"),
-        (("--cell-seconds", "-1"), "cell_seconds: expected a positive number, got -1.0"),
+        (["--workers", "0"], "workers: expected a positive number, got 0"),
+        (["--cell-seconds", "-1"], "cell_seconds: expected a positive number, got -1.0"),
     ):
-        code, _, err = activjax_run("sweep", "s.yaml", *option, "--out", "odd", cwd=home)
-        assert code == 2
-        assert message in err
-    assert not (home / "odd").exists()
-    code, _, err = activjax_run("resume", "nothing", "--out", "odd", cwd=home)
-    assert code == 3
-    assert "no sweep 'nothing' in odd" in err
+        assert cli.main(["sweep", "s.yaml", *option, "--out", "odd"]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tiny / "odd").exists()
+    assert cli.main(["resume", "nothing", "--out", "odd"]) == 3
+    assert "no sweep 'nothing' in odd" in capsys.readouterr().err
 
 
 def test_cores_are_shared_out():
