@@ -222,7 +222,7 @@ class Batch:
         Raises:
             Blurred: it may be one of several.
         """
-        memory = _of_memory(error)
+        memory = of_memory(error)
         if len(self.task.cells) > 1 and (memory or not shared):
             raise (OutOfMemory if memory else Blurred)(str(error)) from error
         for cell in self.todo:
@@ -256,6 +256,7 @@ class _Watcher:
 
     def begin(self, label: str, steps: int, start: int) -> None:
         self._steps = steps
+        self._executor.tell(FINISHING, {"cell": None})
         self._executor.tell(STEP, {"label": label, "step": start, "steps": steps})
 
     def update(self, step: int, metrics: Any) -> None:
@@ -274,5 +275,6 @@ class _Watcher:
         pass
 
 
-def _of_memory(error: RunError) -> bool:
+def of_memory(error: RunError) -> bool:
+    """Whether an error is for want of memory."""
     return "RESOURCE_EXHAUSTED" in str(error) or isinstance(error.__cause__, MemoryError)

@@ -82,7 +82,6 @@ class Driver:
         self.folder, self.plan, self.engine, self.limits = folder, plan, engine, limits
         self.watch, self.stopping = watch, stopping
         self.groups = Groups(folder)
-        self.source = plan.source
         self.cells = {group: {c.id: c for c in cells} for group, cells in plan.groups.items()}
         self.all = {cell.id for cell in plan.cells}
         self.recorded = index.recorded(folder)
@@ -240,7 +239,7 @@ class Driver:
         saved = next(iter(sorted(work.glob("work/*/checkpoints"))), None)
         record = records.failed(
             found,
-            self.source,
+            self.plan.source,
             kind=data["reason"],
             message=data["message"],
             traceback=data.get("traceback"),

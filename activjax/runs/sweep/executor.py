@@ -72,7 +72,7 @@ class Executor:
         (cell,) = task.cells
         config = self.config(cell)
         if not self.settings.experiment.traced:
-            return width.plain(width.Probe(1, 1, None, None, 0.0))
+            return dataclasses.asdict(width.Probe(1, 1, None, None, 0.0))
         parts = self.parts([config])[0]
         budget = width.budget(task.memory_mb, self.settings.workers)
         devices = len(jax.local_devices()) if self.settings.sharded else 1
@@ -84,7 +84,7 @@ class Executor:
         if task.timed:
             cells = Cells.of([(config, cell.seed)] * found.width)
             found = width.timed(found, programs, cells)
-        return width.plain(found)
+        return dataclasses.asdict(found)
 
     def run(self, task: Task) -> None:
         """Give every cell of the batch a record.

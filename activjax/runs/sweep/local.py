@@ -89,9 +89,9 @@ class LocalEngine:
         return found
 
     def stop(self) -> None:
-        """Ask every worker for a checkpoint and its end; a second call kills."""
+        """Ask every worker for a checkpoint and its end."""
         for worker in self._workers.values():
-            _signal(worker, signal.SIGKILL if self._stopping else signal.SIGTERM)
+            _signal(worker, signal.SIGTERM)
         self._stopping = True
 
     def close(self) -> None:
@@ -108,10 +108,6 @@ class LocalEngine:
             worker.process.wait()
             self._forget(worker)
         self._selector.close()
-
-    def pids(self) -> list[int]:
-        """The workers' process ids."""
-        return [worker.process.pid for worker in self._workers.values()]
 
     def _assign(self) -> None:
         idle = [w for w in self._workers.values() if w.ready and w.task is None]
@@ -176,8 +172,9 @@ class LocalEngine:
         if task is None:
             return []
         if kind == tasks.FINISHING:
+            if data["cell"] != worker.finishing:  # None: all of them are trained again, a next case
+                worker.deadline = _deadline(task, 1 if data["cell"] else len(task.cells))
             worker.finishing = data["cell"]
-            worker.deadline = _deadline(task, 1)
         if kind in tasks.ENDS:
             worker.task, worker.deadline = None, float("inf")
         return [Event(task.id, kind, data, worker.slot)]

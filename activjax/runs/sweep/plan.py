@@ -47,7 +47,6 @@ class SweepPlan:
         name: the folder under the root.
         experiment: the loaded experiment.
         definition: the config file's mapping, with overrides, as it was given.
-        folder: what the definition's paths are relative to.
         seeds: of every point.
         checkpoint_seconds: at most this long is lost by a kill.
         source: hash of the sources of activjax and the experiment.

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -143,8 +142,3 @@ def available() -> int | None:
     except OSError:
         pass
     return None
-
-
-def plain(found: Probe) -> dict[str, Any]:
-    """Plain values."""
-    return dataclasses.asdict(found)

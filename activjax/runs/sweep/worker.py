@@ -81,7 +81,7 @@ def executor(hello: Hello, tell: Any, stopping: Any) -> Any:
 
 def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
     """Do a task in this process; returns how it ends, never raises."""
-    from activjax.runs.sweep.batch import Blurred, OutOfMemory
+    from activjax.runs.sweep.batch import Blurred, OutOfMemory, of_memory
 
     try:
         if task.kind == tasks.PROBE:
@@ -99,7 +99,7 @@ def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
     except Blurred as error:
         return tasks.SPLIT, {"reason": "raised", "message": str(error)}
     except ExperimentError as error:  # of a probe: the batches will tell whose it is
-        return tasks.PROBED, {"error": str(error), "memory": "RESOURCE_EXHAUSTED" in str(error)}
+        return tasks.PROBED, {"error": str(error), "memory": of_memory(error)}
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
             return tasks.STOPPED, {"message": "stopped"}

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from activjax.runs.errors import StorageError
-from activjax.runs.sweep import launch, plan, records, tasks
+from activjax.runs.sweep import launch, local, plan, records, tasks
 from activjax.runs.sweep.compile_cache import CompileCache
 from activjax.runs.sweep.drive import Driver, Limits
 from activjax.runs.sweep.engines import Options
@@ -282,3 +282,21 @@ def test_an_error_of_ours_is_an_end_too(tiny, tmp_path, monkeypatch):
     kind, data = perform(work, Task("b", tasks.BATCH, (), 1))
     assert (kind, data["reason"]) == ("split", "crash")
     assert "ZeroDivisionError" in data["traceback"]
+
+
+def test_who_is_finished_is_forgotten_when_all_are_trained_again():
+    cells = tuple(records.CellTask(f"c{i}", "g", 0, {}, {}) for i in range(4))
+    task = Task("b", tasks.BATCH, cells, 4, seconds=100.0)
+    engine = local.LocalEngine(Hello("", "", "", 1.0, "local", False, 1, ""), [set()])
+    worker = local._Worker(0, None, -1, ready=True, task=task)
+    worker.deadline = whole = local._deadline(task, 4)
+
+    def hear(cell):
+        engine._event(worker, {"kind": tasks.FINISHING, "data": {"cell": cell}})
+        return worker.deadline
+
+    assert hear(None) == whole, "the first training has the time that is left"
+    assert hear("c3") <= whole - 290
+    assert hear(None) >= whole, "the next case is the time of all cells"
+    assert worker.finishing is None
+    engine.close()
