@@ -15,6 +15,7 @@ from activjax.transforms._parse import (
     parse_edits as parse_edits,
     parse_selector as parse_selector,
 )
+from activjax.transforms._places import per_example as per_example
 from activjax.transforms._primitives import tag_primitives as tag_primitives
 from activjax.transforms._selectors import Selector as Selector, select as select
 from activjax.transforms._sites import Site as Site, SiteTable as SiteTable, sites as sites

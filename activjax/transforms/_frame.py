@@ -16,12 +16,12 @@ import jax.numpy as jnp
 
 from activjax import program
 from activjax.program import _compat
-from activjax.transforms._actions import Actions, Write, fill
+from activjax.transforms._actions import Actions, Read, Write, fill
 from activjax.transforms._context import Context
 from activjax.transforms._edit import Edit, asks, calls, checked
 from activjax.transforms._holes import blank, poison, wide_enough
 from activjax.transforms._loop import ActivationLoop
-from activjax.transforms._mapped import along, mapped_axes, over_mapped, read_value
+from activjax.transforms._mapped import along, mapped_axes, over_mapped, positions_seen, read_value
 from activjax.transforms._names import SiteError
 from activjax.transforms._sites import Site
 from activjax.transforms._targets import Target
@@ -58,7 +58,7 @@ class ActivationFrame(program.Frame):
                 (x,) = _compat.rebind(eqn, [x])
             self.values[data.site.name] = (data.site, x)
             for read in data.reads:
-                self.taps[read.name] = jnp.asarray(True) if read.is_mask else read_value(x, read)
+                self.taps[read.name] = self._read(x, read)
         return [x]
 
     def edits(self, plan: program.Plan) -> bool:
@@ -132,24 +132,32 @@ class ActivationFrame(program.Frame):
         found = {n: along(x, other, site) for n, (other, x) in self.values.items()}
         return {name: x for name, x in found.items() if x is not None}
 
+    def _read(self, x: jax.Array, read: Read) -> jax.Array:
+        if read.is_mask:
+            return jnp.asarray(True)
+        return read_value(x, read, positions_seen(read.target, self.values))
+
     def _write(self, x: jax.Array, write: Write) -> jax.Array:
         target, site = write.target, write.target.site
         edit = fill(write.edit, self.feeds.get(write.number, []))
 
         def one(value: jax.Array, edit: Edit, seen: dict[str, jax.Array]) -> jax.Array:
-            part, context = target.get(value), self._context(target, seen)
+            part, context = target.get(value, seen, holes=False), self._context(target, seen)
             # Tags made by the edit itself become `site/<name>`.
             with jax.named_scope(f"aj.scope{{{_last_name(site.base, site.place.scopes)}}}"):
                 new = edit.apply(part, context)
-            return target.put(value, checked(new, part, site.name))
+            return target.put(value, checked(new, part, site.name), seen)
 
         # Ask for the shape that the edit sees, to know which of its values are mapped too.
         part = jax.ShapeDtypeStruct(site.shape, site.dtype)
-        if target.positions:
-            part = jax.eval_shape(target.get, part)
+        if target.partial:
+            part = jax.eval_shape(target.get, part, target.abstract_seen())
         mapped = mapped_axes(edit, part.shape, site.mapped)
         apply = over_mapped(one, site, mapped)
-        seen = self._seen(site) if asks(write.edit) else {}
+        seen = {
+            **positions_seen(target, self.values),
+            **(self._seen(site) if asks(write.edit) else {}),
+        }
         gate = self.gates.get(write.number)
         if gate is None:
             y = apply(x, edit, seen)

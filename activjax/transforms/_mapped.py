@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from activjax.transforms._actions import Read
 from activjax.transforms._edit import Edit
 from activjax.transforms._names import SiteError
+from activjax.transforms._places import Seen
 from activjax.transforms._sites import Site
 from activjax.transforms._targets import Target
 
@@ -69,21 +70,42 @@ def mapped_axes(edit: Any, shape: tuple[int, ...], mapped: tuple[int, ...]) -> A
     return type(edit)(**axes)
 
 
-def read_value(x: jax.Array, read: Read) -> jax.Array:
+def positions_seen(target: Target, values: Mapping[str, tuple[Site, jax.Array]]) -> Seen:
+    """The values that a target's positions need, with the mapped axes of its site in front.
+
+    Raises:
+      SiteError: it cannot be told which of their examples belongs to which of the site's.
+    """
+    out = {}
+    for need in target.needs:
+        other, x = values[need.name]
+        aligned = along(x, other, target.site)
+        if aligned is None:
+            raise SiteError(
+                f"site {target.site.name!r}: its position is found through site {other.name!r}; "
+                "both are mapped by jax.vmap inside the function, and nothing tells which example "
+                "of the one belongs to which of the other: name the axis (jax.vmap(f, axis_name="
+                '"batch")), or capture or intervene inside the vmap'
+            )
+        out[need.name] = aligned
+    return out
+
+
+def read_value(x: jax.Array, read: Read, seen: Seen) -> jax.Array:
     """What is read of a value with its mapped axes in place; they come first."""
     target = read.target
     n = len(target.site.batch_dims)
     fn = read_one(target)
     for _ in range(n):
         fn = jax.vmap(fn)
-    return fn(jnp.moveaxis(x, target.site.batch_dims, range(n)))
+    return fn(jnp.moveaxis(x, target.site.batch_dims, range(n)), seen)
 
 
-def read_one(target: Target) -> Callable[[jax.Array], jax.Array]:
-    """What is read of one example's value."""
+def read_one(target: Target) -> Callable[[jax.Array, Seen], jax.Array]:
+    """What is read of one example's value, given the values that its positions need."""
 
-    def fn(x: jax.Array) -> jax.Array:
-        x = target.get(x)
+    def fn(x: jax.Array, seen: Seen) -> jax.Array:
+        x = target.get(x, seen)
         if target.reduce is None:
             return x
         reduced = target.reduce(x)

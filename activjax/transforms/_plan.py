@@ -72,11 +72,11 @@ def plan_reads(table: SiteTable, selectors: Sequence[Selector]) -> dict[str, Rea
                     f"site {site.name!r} is chosen by two selectors; capture it once and index "
                     "the result, or capture twice"
                 )
-            target = resolve(selector, site, reading=True)
+            target = resolve(selector, site, table, reading=True)
             one = jax.ShapeDtypeStruct(site.shape, site.dtype)
-            if target.positions or target.reduce is not None:
+            if target.partial or target.reduce is not None:
                 with wide_enough([site.dtype]):
-                    one = jax.eval_shape(read_one(target), one)
+                    one = jax.eval_shape(read_one(target), one, target.abstract_seen())
             inner = jax.ShapeDtypeStruct((*site.mapped, *one.shape), one.dtype)
             found[site.name] = Read(site.name, target, inner)
     reads: dict[str, Read] = {}
@@ -153,7 +153,7 @@ def plan_writes(table: SiteTable, edits: Edits, mapping: bool) -> dict[str, list
                     f"{patterns[site.name]!r} and {selector.site!r}: pass a list to fix the order"
                 )
             check_editable(site)
-            target = resolve(selector, site, reading=False)
+            target = resolve(selector, site, table, reading=False)
             patterns[site.name] = selector.site
             for value in feeds(edit):
                 _check_each(value, target.loop_axes(), site)
@@ -179,12 +179,6 @@ def _check_each(value: Any, axes: tuple[int, ...], site: Site) -> None:
         )
 
 
-def _before(site: Site, edited: Site) -> bool:
-    """Whether a site stands before another, in the same body or in one around it."""
-    body, at = site.place.path[:-1], edited.place.path
-    return at[: len(body)] == body and site.place.path[-1] < at[len(body)]
-
-
 def run(
     traced: program.Program,
     table: SiteTable,
@@ -202,10 +196,13 @@ def run(
     read_at: dict[str, list[Read]] = {}
     for read in reads.values():
         read_at.setdefault(read.target.site.name, []).append(read)
+    targets = [a.target for a in (*reads.values(), *(w for ws in writes.values() for w in ws))]
     asking = [site for site in table if any(asks(w.edit) for w in writes.get(site.name, ()))]
+    needed = {site.name for target in targets for site in target.needs}
     for site in table:
         actions = Actions(site, tuple(writes.get(site.name, ())), tuple(read_at.get(site.name, ())))
-        if actions.writes or actions.reads or any(_before(site, edited) for edited in asking):
+        asked = site.name in needed or any(site.before(edited) for edited in asking)
+        if actions.writes or actions.reads or asked:
             plan.add(site.place, actions)
     values = {
         w.number: [jnp.asarray(v) for v in found]
@@ -213,7 +210,6 @@ def run(
         for w in ws
         if (found := feeds(w.edit))
     }
-    targets = [a.target for a in (*reads.values(), *(w for ws in writes.values() for w in ws))]
     for target in targets:
         target.refuse_outside()
     frame = ActivationFrame(values, key)

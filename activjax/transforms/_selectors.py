@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from activjax.transforms._indices import Index
-from activjax.transforms._names import SiteError
+from activjax.transforms._places import PerExample, Word
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,12 @@ def select(
       layers: iterations of the innermost loop around the site.
       loops: iterations of any surrounding loop, by name; unnamed loops are "loop0" (innermost),
         "loop1", ...
-      at: positions along named axes of the value, such as `{"seq": -1}`; a bare index means "seq";
-        "last" is -1.
+      at: positions along named axes of the value, such as `{"seq": -1}`; a bare index means "seq".
+        "last" is -1, the end of what is given. In a function that names the `positions` of its
+        tokens, as a decoder does, other indices are those: `5` is the token at position 5, wherever
+        padding and a cache have put it. A word is a site that holds a position for each example,
+        "last_prompt" in a decoder; `per_example(indices)` gives them directly. Where nothing stands
+        at a position, a read is NaN and an edit does nothing.
       reduce: a function of one example's value, applied where the value is made (inside the loop).
       max_steps: iterations of a `while_loop` to keep, in a buffer filled up with NaN (integers: 0);
         without it the last value is read.
@@ -71,14 +75,9 @@ def select(
 
 
 def _position(site: str, axis: str, index: Index) -> Index:
-    if not isinstance(index, str):
-        return _plain(index)
-    if index == "last":
-        return -1
-    raise SiteError(
-        f"select({site!r}, at={{{axis!r}: {index!r}}}): the only position with a name is 'last'; "
-        "give an index"
-    )
+    if isinstance(index, str):
+        return -1 if index == "last" else Word(index)
+    return index if isinstance(index, PerExample) else _plain(index)
 
 
 def _plain(index: Index) -> Index:

@@ -65,6 +65,11 @@ class Site:
         """
         return (*(n for _, n in self.loops if n is not None), *self.mapped, *self.shape)
 
+    def before(self, other: Site) -> bool:
+        """Whether it stands before another, in the same body or in one around it."""
+        body, at = self.place.path[:-1], other.place.path
+        return at[: len(body)] == body and self.place.path[-1] < at[len(body)]
+
     @property
     def nbytes(self) -> int:
         """Bytes of what `capture` returns."""

@@ -12,8 +12,9 @@ from activjax import program
 from activjax.transforms._holes import fill_value, poison, refuse
 from activjax.transforms._indices import Indices, Level, Settling, Steps, indices
 from activjax.transforms._names import SiteError
+from activjax.transforms._places import Place, Seen, place_of
 from activjax.transforms._selectors import Selector
-from activjax.transforms._sites import Site
+from activjax.transforms._sites import Site, SiteTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +25,15 @@ class Target:
       site: the site.
       levels: for each surrounding loop, outermost first, the chosen iterations, or None for all:
         a read of all is stacked (`Steps` in a `while`), an edit of all is made in each.
-      positions: (axis of one example's value, chosen positions), in order of axes.
+      positions: (axis of one example's value, chosen indices), in order of axes.
+      places: chosen entries of further axes, found by position at run time.
       reduce: the selector's reduction.
     """
 
     site: Site
     levels: tuple[Level | None, ...]
     positions: tuple[tuple[int, Indices], ...]
+    places: tuple[Place, ...]
     reduce: Callable[[jax.Array], jax.Array] | None
 
     @property
@@ -38,6 +41,20 @@ class Target:
         """Whether no entry of any iteration is chosen."""
         chosen = [*self.levels, *(chosen for _, chosen in self.positions)]
         return any(c is not None and c.empty for c in chosen)
+
+    @property
+    def partial(self) -> bool:
+        """Whether not all entries of a value are chosen."""
+        return bool(self.positions or self.places)
+
+    @property
+    def needs(self) -> tuple[Site, ...]:
+        """The sites whose values tell where the chosen entries are."""
+        return tuple(need for place in self.places for need in place.needs)
+
+    def abstract_seen(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """One example's values of those sites, abstractly."""
+        return {s.name: jax.ShapeDtypeStruct(s.shape, s.dtype) for s in self.needs}
 
     def refuse_outside(self) -> None:
         """Under `checkify`, an error for each traced index that is out of range."""
@@ -59,8 +76,35 @@ class Target:
                 out += (length,)
         return out
 
-    def get(self, x: jax.Array) -> jax.Array:
-        """The chosen positions of one example's value; NaN (integers: 0) where out of range."""
+    def get(self, x: jax.Array, seen: Seen, *, holes: bool = True) -> jax.Array:
+        """The chosen entries of one example's value; NaN (integers: 0) where out of range.
+
+        Args:
+          x: the value.
+          seen: values of the sites in `needs`.
+          holes: whether a place where nothing stands reads as a hole; an edit leaves it alone.
+        """
+        for place in self.places:
+            x = place.get(x, seen, holes=holes)
+        return jnp.squeeze(self._get(x), self._squeezed)
+
+    def put(self, x: jax.Array, value: jax.Array, seen: Seen) -> jax.Array:
+        """One example's value with the chosen entries replaced."""
+        whole = [x]
+        for place in self.places:
+            whole.append(place.get(whole[-1], seen, holes=False))
+        value = self._put(whole.pop(), jnp.expand_dims(value, self._squeezed))
+        for place in reversed(self.places):
+            value = place.put(whole.pop(), value, seen)
+        return value
+
+    @property
+    def _squeezed(self) -> tuple[int, ...]:
+        """Axes of one single place, once those of single positions are gone."""
+        gone = [axis for axis, chosen in self.positions if chosen.scalar]
+        return tuple(p.axis - sum(g < p.axis for g in gone) for p in self.places if p.scalar)
+
+    def _get(self, x: jax.Array) -> jax.Array:
         for axis, chosen in reversed(self.positions):
             if chosen.traced:
                 x = jnp.take(x, chosen.array(), axis, mode="fill", fill_value=fill_value(x.dtype))
@@ -68,8 +112,7 @@ class Target:
                 x = jnp.take(x, chosen.array(), axis, mode="clip")
         return x
 
-    def put(self, x: jax.Array, value: jax.Array) -> jax.Array:
-        """One example's value with the chosen positions replaced."""
+    def _put(self, x: jax.Array, value: jax.Array) -> jax.Array:
         if not self.positions:
             return value
         if len(self.positions) > 1:
@@ -91,11 +134,11 @@ class Target:
                 out.append(level.settling(axis))
             axis += (length is not None) if level is None else len(level.axis)
         axis += len(self.site.mapped)
-        chosen = dict(self.positions)
+        chosen = {**dict(self.positions), **{place.axis: place for place in self.places}}
         for own in range(len(self.site.shape)):
             if own in chosen:
                 out.append(chosen[own].settling(axis))
-            axis += len(chosen[own].axis) if own in chosen else 1
+            axis += not (own in chosen and chosen[own].scalar)
         return [s for s in out if s is not None]
 
     def _put_by_mask(self, x: jax.Array, value: jax.Array) -> jax.Array:
@@ -115,7 +158,7 @@ class Target:
         return poison(out, [c.outside() for _, c in self.positions])
 
 
-def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
+def resolve(selector: Selector, site: Site, table: SiteTable, *, reading: bool) -> Target:
     """Check a selector against a site that its glob names, for a read or for an edit.
 
     Raises:
@@ -150,7 +193,7 @@ def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
         return Steps(selector.max_steps) if length is None and reading else None
 
     levels = tuple(level(name, length) for name, length in site.loops)
-    positions = []
+    positions, places = [], []
     for name, index in selector.at.items():
         if name not in (site.axes or ()):
             raise SiteError(
@@ -158,6 +201,10 @@ def resolve(selector: Selector, site: Site, *, reading: bool) -> Target:
                 + ("" if site.axes else " (name them: aj.tag(x, name, axes=...))")
             )
         axis = (site.axes or ()).index(name)
+        if (found := place_of(index, axis, site, table)) is not None:
+            places.append(found)
+            continue
         where = f"site {site.name!r}, axis {name!r}"
         positions.append((axis, indices(index, site.shape[axis], where)))
-    return Target(site, levels, tuple(sorted(positions, key=lambda p: p[0])), selector.reduce)
+    positions.sort(key=lambda p: p[0])
+    return Target(site, levels, tuple(positions), tuple(places), selector.reduce)

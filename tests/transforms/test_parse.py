@@ -55,7 +55,6 @@ SELECT, EDIT, EDITS = aj.parse_selector, aj.parse_edit, aj.parse_edits
         (SELECT, {"site": "a", "layer": 1}, "unknown key 'layer'; did you mean 'layers'"),
         (SELECT, {"site": "a", "layers": [1.5]}, "layers: expected whole numbers, got 1.5"),
         (SELECT, {"site": "a", "at": {"seq": True}}, "at: expected whole numbers, got True"),
-        (SELECT, {"site": "a", "at": {"seq": "end"}}, "position with a name is 'last'"),
         (EDIT, "scale", "expected one `name: values` such as `scale: 0.5`, got 'scale'"),
         (EDIT, {"scale": 1, "add": 2}, "expected one `name: values`"),
         (EDIT, {"scal": 1}, "edit 'scal': did you mean 'scale'"),
