@@ -2,4 +2,18 @@
 
 from activjax.models._model import Model as Model
 from activjax.models.cnn import cnn as cnn
+from activjax.models.decoder import (
+    Cache as Cache,
+    Decoder as Decoder,
+    DecoderConfig as DecoderConfig,
+    decoder as decoder,
+)
+from activjax.models.generation import (
+    Generated as Generated,
+    generate as generate,
+    last_token as last_token,
+    prefill as prefill,
+    sample as sample,
+    sweep_last_token as sweep_last_token,
+)
 from activjax.models.mlp import mlp as mlp

@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "leaky_relu": jax.nn.leaky_relu,
     "tanh": jax.numpy.tanh,
     "gelu": jax.nn.gelu,
+    "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_quick": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "silu": jax.nn.silu,
     "identity": lambda x: x,
 }
@@ -30,6 +33,11 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"activation {name!r}: expected one of {sorted(ACTIVATIONS)}{hint}")
     return ACTIVATIONS[name]
+
+
+def known(x: Any) -> np.ndarray | None:
+    """An array whose values can be looked at; None while it is traced."""
+    return None if isinstance(x, Tracer) else np.asarray(x)
 
 
 def check_sizes(what: str, sizes: Sequence[Any], at_least: int) -> tuple[int, ...]:

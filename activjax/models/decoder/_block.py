@@ -1,0 +1,85 @@
+"""One block: attention and an MLP around the residual stream."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from activjax.models._layers import activation
+from activjax.models.decoder._attention import KV, Attention
+from activjax.models.decoder._linear import Linear
+from activjax.models.decoder._norm import Norm
+from activjax.models.decoder.config import DecoderConfig
+from activjax.transforms import scope, tag
+
+RESIDUAL = "batch seq d"
+UNIT = "batch seq unit"
+
+
+def norm(config: DecoderConfig) -> Norm:
+    """A norm of the residual stream."""
+    c = config
+    return Norm(c.norm, c.width, eps=c.norm_eps, bias=c.bias is True, dtype=c.param_dtype)
+
+
+def dropout(x: Float[Array, "*n"], rate: float, key: Array | None) -> Float[Array, "*n"]:
+    """Inverted dropout; without a key nothing is dropped."""
+    if key is None or not rate:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros((), x.dtype))
+
+
+class MLP(nnx.Module):
+    """Two projections around an activation, the first one gated if asked."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        c, bias = config, config.bias is True
+        self.activation = c.activation
+        self.pre = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs)
+        self.up = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs) if c.gated else None
+        gain = 1 / math.sqrt(2 * c.layers)
+        self.out = Linear(c.hidden, c.width, c, bias=bias, gain=gain, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch seq d"]) -> Float[Array, "batch seq d"]:
+        """What the MLP adds."""
+        y = activation(self.activation)(tag(self.pre(x), "pre", axes=UNIT))
+        if self.up is not None:
+            y = y * tag(self.up(x), "up", axes=UNIT)
+        return tag(self.out(tag(y, "post", axes=UNIT)), "out", axes=RESIDUAL)
+
+
+class Block(nnx.Module):
+    """Pre-norm block."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.attn_norm = norm(config)
+        self.attn = Attention(config, rngs=rngs)
+        self.mlp_norm = norm(config)
+        self.mlp = MLP(config, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch seq d"],
+        at: Int[Array, "#batch seq"],
+        allowed: Bool[Array, "#batch 1 seq key"],
+        cached: KV | None,
+        key: Array | None,
+    ) -> tuple[Float[Array, "batch seq d"], KV]:
+        """The residual stream after the block, and its keys and values."""
+        rate = self.config.dropout
+        keys = (None, None) if key is None else jax.random.split(key)
+        x = tag(x, "resid_pre", axes=RESIDUAL)
+        with scope("attn"):
+            added, kv = self.attn(self.attn_norm(x), at, allowed, cached)
+        mid = x + dropout(added, rate, keys[0])
+        if not self.config.parallel:
+            mid = tag(mid, "resid_mid", axes=RESIDUAL)
+        with scope("mlp"):
+            added = self.mlp(self.mlp_norm(x if self.config.parallel else mid))
+        return tag(mid + dropout(added, rate, keys[1]), "resid_post", axes=RESIDUAL), kv

@@ -1,0 +1,112 @@
+"""The decoder as a Flax NNX module: embedding, stacked blocks, head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int32
+
+import activjax.transforms as aj
+from activjax.models.decoder._block import RESIDUAL, Block, dropout, norm
+from activjax.models.decoder._linear import Linear
+from activjax.models.decoder._tokens import Tokens
+from activjax.models.decoder.cache import Cache
+from activjax.models.decoder.config import DecoderConfig
+
+
+class Embedding(nnx.Module):
+    """A table of vectors; what is outside of it gives NaN."""
+
+    def __init__(self, rows: int, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.compute = config.compute
+        draw = 0.02 * jax.random.normal(rngs.params(), (rows, config.width), jnp.float32)
+        self.table = nnx.Param(draw.astype(config.param_dtype))
+
+    def __call__(self, ids: Int32[Array, "*n"]) -> Float[Array, "*n d"]:
+        """The rows."""
+        table = self.table.get_value()
+        inside = jnp.where(ids < 0, table.shape[0], ids)  # negative ones would count from the end
+        return jnp.take(table, inside, axis=0, mode="fill").astype(self.compute)
+
+
+class DecoderModule(nnx.Module):
+    """The module behind `decoder`."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embed = Embedding(config.vocab, config, rngs=rngs)
+        learned = config.positions == "learned"
+        self.place = Embedding(config.context, config, rngs=rngs) if learned else None
+
+        @nnx.split_rngs(splits=config.layers)
+        @nnx.vmap
+        def blocks(rngs: nnx.Rngs) -> Block:
+            return Block(config, rngs=rngs)
+
+        self.blocks = blocks(rngs)
+        self.final = norm(config)
+        head = None
+        if not config.tied:
+            head = Linear(config.width, config.vocab, config, bias=False, rngs=rngs)
+        self.head = head
+
+    def __call__(
+        self, tokens: Tokens, cache: Cache | None = None, noise: Array | None = None
+    ) -> tuple[Float[Array, "batch seq vocab"], Cache | None]:
+        """Logits, and the cache after these tokens."""
+        c = self.config
+        keys = (None, None) if noise is None else jax.random.split(noise)
+        x = self.embed(tokens.ids)
+        if self.place is not None:
+            x = x + self.place(jnp.maximum(tokens.at, 0))
+        x = aj.tag(dropout(x, c.dropout, keys[0]), "embed", axes=RESIDUAL)
+        x, (k, v) = self._through_blocks(x, tokens, cache, keys[1])
+        x = aj.tag(self.final(x), "final", axes=RESIDUAL)
+        if self.head is not None:
+            logits = self.head(x, jnp.float32)
+        else:
+            table = self.embed.table.get_value().astype(c.compute)
+            logits = jnp.einsum(
+                "btd,vd->btv", x, table, precision=c.product, preferred_element_type=jnp.float32
+            )
+        if cache is not None:
+            cache = cache.extended(k, v, tokens.places)
+            logits = tokens.without_room(logits)
+        return aj.tag(logits, "logits", axes="batch seq vocab"), cache
+
+    def _through_blocks(
+        self, x: Array, tokens: Tokens, cache: Cache | None, key: Array | None
+    ) -> tuple[Array, Any]:
+        c = self.config
+        graph, params = nnx.split(self.blocks)
+        keys = None if key is None or not c.dropout else jax.random.split(key, c.layers)
+        cached = None if cache is None else (cache.k, cache.v)
+
+        def block(x: Array, xs: Any) -> tuple[Array, Any]:
+            params, cached, key = xs
+            return nnx.merge(graph, params)(x, tokens.at, tokens.allowed, cached, key)
+
+        block = _remat(block, c)
+        xs = (params, cached, keys)
+        if c.scan:
+            with aj.scope("blocks"):
+                return aj.scan(block, x, xs, name="layers")
+        kept = []
+        for i in range(c.layers):
+            with aj.scope(f"blocks/{i}"):
+                x, kv = block(x, jax.tree.map(lambda leaf: leaf[i], xs))  # noqa: B023
+            kept.append(kv)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+
+
+def _remat(f: Callable[..., Any], config: DecoderConfig) -> Callable[..., Any]:
+    if not config.remat:
+        return f
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    policy = dots if config.remat == "dots" else None
+    # a loop keeps the two passes apart by itself
+    return jax.checkpoint(f, prevent_cse=not config.scan, policy=policy)

@@ -1,0 +1,71 @@
+"""The keys and values of the tokens seen so far: a decoder's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cache:
+    """A decoder's state: what later tokens need of earlier ones. Padding takes up slots too.
+
+    Attributes:
+      k, v: keys (rotated) and values, `[layers, batch, kv_heads, slots, head_width]`.
+      places: which token of its sequence is in each slot, counted from 0; -1 for none.
+      used: slots taken so far, the same number for every sequence.
+      lengths: tokens of each sequence so far.
+      prompt: tokens of each sequence after the first call: its prompt.
+    """
+
+    k: Float[Array, "layers batch kv_heads slots d_head"]
+    v: Float[Array, "layers batch kv_heads slots d_head"]
+    places: Int32[Array, "batch slots"]
+    used: Int32[Array, ""]
+    lengths: Int32[Array, " batch"]
+    prompt: Int32[Array, " batch"]
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return self.places.shape[0]
+
+    @property
+    def slots(self) -> int:
+        """The most tokens it holds, padding included."""
+        return self.places.shape[1]
+
+    def grown(self, slots: int) -> Cache:
+        """The cache with room for `slots` tokens.
+
+        Raises:
+          ValueError: it has more already.
+        """
+        more = slots - self.slots
+        if more < 0:
+            raise ValueError(f"cache: it has {self.slots} slots already, more than {slots}")
+        wide = [(0, 0), (0, 0), (0, 0), (0, more), (0, 0)]
+        places = jnp.pad(self.places, [(0, 0), (0, more)], constant_values=-1)
+        k, v = jnp.pad(self.k, wide), jnp.pad(self.v, wide)
+        return Cache(k, v, places, self.used, self.lengths, self.prompt)
+
+    def extended(
+        self,
+        k: Float[Array, "layers batch kv_heads seq d_head"],
+        v: Float[Array, "layers batch kv_heads seq d_head"],
+        places: Int32[Array, "batch seq"],
+    ) -> Cache:
+        """The cache after these tokens; without any slots it becomes as long as they are."""
+        at = (0, 0, 0, self.used, 0)
+        if self.slots:
+            k = jax.lax.dynamic_update_slice(self.k, k, at)
+            v = jax.lax.dynamic_update_slice(self.v, v, at)
+            new = jax.lax.dynamic_update_slice(self.places, places, (0, self.used))
+        else:
+            new = places
+        lengths = self.lengths + (places >= 0).sum(1, dtype=jnp.int32)
+        return Cache(k, v, new, self.used + places.shape[1], lengths, self.prompt)

@@ -1,0 +1,198 @@
+"""`decoder`: the transformer as pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from activjax.models._layers import known
+from activjax.models._model import Model, Params
+from activjax.models._nnx import from_nnx
+from activjax.models.decoder._module import DecoderModule
+from activjax.models.decoder._tokens import of_more_text, of_text
+from activjax.models.decoder.cache import Cache
+from activjax.models.decoder.config import DecoderConfig, config_of
+
+
+@dataclass(frozen=True)
+class Decoder(Model):
+    """A decoder as pure functions: a `Model` with a config and a cache.
+
+    Attributes:
+      config: what it is made of.
+    """
+
+    config: DecoderConfig = field(kw_only=True)
+
+    def init_cache(self, batch: int, slots: int = 0) -> Cache:
+        """An empty cache, to be given as `state`.
+
+        Args:
+          batch: number of sequences.
+          slots: the most tokens of a sequence it will hold, padding included. With 0 it comes back
+            from the first call as long as the tokens given: `Cache.grown` makes room for more.
+
+        Raises:
+          ValueError: no sequences, or more slots than the decoder's context.
+        """
+        c = self.config
+        if batch < 1 or slots < 0:
+            raise ValueError(f"cache: expected batch >= 1 and slots >= 0, got {batch} and {slots}")
+        shape = (c.layers, batch, c.groups_of, slots, c.head_size)
+        return Cache(
+            jnp.zeros(shape, c.compute),
+            jnp.zeros(shape, c.compute),
+            jnp.full((batch, slots), -1, jnp.int32),
+            jnp.int32(0),
+            jnp.zeros(batch, jnp.int32),
+            jnp.zeros(batch, jnp.int32),
+        )
+
+
+def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
+    """A causal transformer: GPT-2, GPT-NeoX, Llama, Mistral, Qwen and what lies between.
+
+    Sites, with `B` sequences of `T` tokens and `K` keys (those in a cache, then the `T` given):
+    `positions` `[B, T]` (which token of its sequence each one is, padding -1, going on under a
+    cache: `at={"seq": 5}` finds tokens by it), `last_prompt` `[B]`, `embed` `[B, T, d]`; in the
+    loop "layers" `blocks/resid_pre`, `blocks/attn/q`, `k`, `v` (`[B, T, head, d_head]`, as the
+    scores use them: normalised and rotated; `k` and `v` have `kv_heads`), `blocks/attn/scores`
+    (`[B, head, T, K]`, scaled, before the causal mask), `blocks/attn/pattern`,
+    `blocks/attn/heads` (`[B, T, head, d_head]`, before the output projection), `blocks/attn/out`,
+    `blocks/resid_mid`, `blocks/mlp/pre` (`[B, T, unit]`), `blocks/mlp/up` where gated,
+    `blocks/mlp/post`, `blocks/mlp/out`, `blocks/resid_post`; then `final` and `logits`.
+
+    `apply(params, tokens, *, state=None, key=None, train=False, mask=None, segments=None)` returns
+    float32 logits `[B, T, vocab]`, and with `state=` (a `Cache`) also the cache after these tokens:
+
+    - `tokens`: integers `[B, T]`.
+    - `state`: a `Cache`: the tokens follow those in it.
+    - `key`: for dropout, with `train=True`.
+    - `mask`: booleans `[B, T]`, True for tokens and False for padding, on either side.
+    - `segments`: integers `[B, T]`, the number of the document that each token is of; 0 for
+      padding. Documents do not see one another, and positions begin anew in each.
+
+    Known token ids are checked; traced ones outside the vocabulary give NaN, and so does a cache
+    that is too small.
+
+    Args:
+      config: a `DecoderConfig`; or its fields as keyword arguments:
+      **fields: such as `vocab=257, context=256, layers=4, width=128, heads=4`.
+
+    Returns:
+      The model; `model.init_cache(batch, slots)` makes its state. Kernels are normal with variance
+      1 / d_in, those that add to the residual stream over 2 * layers; embeddings have 0.02.
+
+    Raises:
+      TypeError: an unknown or missing field, or both a config and fields.
+      ValueError: as `DecoderConfig`; from `apply`: tokens of another shape or type or outside the
+        vocabulary, more of them than the context, a mask of another shape, a cache of another
+        batch or model or without room.
+    """
+    if config is not None and fields:
+        raise TypeError("decoder: give a config or keyword arguments, not both")
+    config = config if config is not None else config_of(fields)
+    inner = from_nnx(lambda rngs: DecoderModule(config, rngs=rngs))
+
+    def apply(
+        params: Params,
+        tokens: Int[Array, "batch seq"],
+        *,
+        state: Cache | None = None,
+        key: Array | None = None,
+        train: bool = False,
+        mask: Bool[Array, "batch seq"] | None = None,
+        segments: Int[Array, "batch seq"] | None = None,
+    ) -> Any:
+        ids = _ids(tokens, config)
+        mask, segments = _marks(mask, segments, ids.shape, state)
+        noise = None
+        if train and config.dropout:
+            if key is None:
+                raise ValueError("this decoder drops units in training: pass key=")
+            noise = key
+        if state is None:
+            ready = of_text(ids, segments if mask is None else mask)
+            return inner.apply(params, ready, noise=noise)[0]
+        _check_cache(state, ids.shape, config)
+        ready, cache = of_more_text(ids, mask, state)
+        return inner.apply(params, ready, cache=cache, noise=noise)
+
+    return Decoder(inner.init, apply, config=config)
+
+
+def _ids(tokens: Any, config: DecoderConfig) -> Array:
+    ids = jnp.asarray(tokens)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"tokens: expected integers, got {ids.dtype}")
+    if ids.ndim != 2 or 0 in ids.shape:
+        hint = "; for one sequence tokens[None]" if ids.ndim == 1 else ""
+        raise ValueError(f"tokens: expected shape [batch, seq], got {list(ids.shape)}{hint}")
+    if ids.shape[1] > config.context:
+        raise ValueError(
+            f"tokens: {ids.shape[1]} a sequence, but the decoder's context is {config.context}: "
+            "cut them, or build it with a larger context="
+        )
+    values = known(tokens)
+    if values is not None and not 0 <= values.min() <= values.max() < config.vocab:
+        wrong = values[(values < 0) | (values >= config.vocab)]
+        raise ValueError(
+            f"tokens: id {wrong[0]} is outside the vocabulary 0..{config.vocab - 1} "
+            f"({len(wrong)} of {values.size} are): is this the decoder's tokenizer?"
+        )
+    return ids.astype(jnp.int32)
+
+
+def _marks(
+    mask: Any, segments: Any, shape: tuple[int, ...], state: Cache | None
+) -> tuple[Array | None, Array | None]:
+    if mask is not None and segments is not None:
+        raise ValueError("give mask= or segments= (0 is padding there), not both")
+    if segments is not None and state is not None:
+        raise ValueError("segments= is for whole texts; with a cache give mask=")
+    for name, value in (("mask", mask), ("segments", segments)):
+        if value is not None and jnp.shape(value) != shape:
+            raise ValueError(
+                f"{name}: expected the tokens' shape {list(shape)}, got {list(jnp.shape(value))}"
+            )
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        if mask.dtype != bool:
+            raise ValueError(f"mask: expected booleans, True for tokens, got {mask.dtype}")
+        values = known(mask)
+        if values is not None and state is None and not values.any(axis=1).all():
+            raise ValueError(f"mask: sequence {int(values.any(axis=1).argmin())} has no tokens")
+    if segments is not None:
+        segments = jnp.asarray(segments)
+        if not jnp.issubdtype(segments.dtype, jnp.integer):
+            raise ValueError(f"segments: expected integers, 0 for padding, got {segments.dtype}")
+    return mask, segments
+
+
+def _check_cache(cache: Any, shape: tuple[int, ...], config: DecoderConfig) -> None:
+    if not isinstance(cache, Cache):
+        raise ValueError(f"state: expected a Cache (model.init_cache), got {type(cache).__name__}")
+    wanted = (config.layers, shape[0], config.groups_of, cache.slots, config.head_size)
+    if cache.k.shape != wanted:
+        raise ValueError(
+            f"cache: keys of shape {list(cache.k.shape)}, expected {list(wanted)} (layers, batch, "
+            "kv_heads, slots, head_width): it is of another decoder or batch"
+        )
+    used = known(cache.used)
+    if used is None:
+        full = bool(cache.slots) and shape[1] > cache.slots
+    else:
+        full = bool(cache.slots) and int(used) + shape[1] > cache.slots
+    if full:
+        raise ValueError(
+            f"cache: {shape[1]} tokens do not fit into its {cache.slots} slots"
+            + ("" if used is None else f", of which {int(used)} are used")
+            + ": make it longer (init_cache(slots=), Cache.grown)"
+        )
+    if cache.slots > config.context:
+        raise ValueError(
+            f"cache: {cache.slots} slots, but the decoder's context is {config.context}"
+        )
