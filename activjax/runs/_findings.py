@@ -48,6 +48,22 @@ def figure(folder: Path, item: dict[str, Any], number: Counter) -> Html:
     return _shown(data, f"Plot: {_readable(name)}{case}", caption)
 
 
+def text_block(item: dict[str, Any], number: Counter) -> Html:
+    """A text that the experiment kept with `out.text`, as it is."""
+    label, case = number.next("Text"), f", {item['case']}" if item.get("case") else ""
+    caption = item.get("caption") or _readable(item.get("name", ""))
+    shown = "".join(map(_visible, str(item.get("text", ""))))
+    block = tag("pre", shown, tabindex="0", role="region", aria_label=f"{label}{case}")
+    return tag("figure", block, tag("figcaption", tag("b", f"{label}{case}."), " ", caption))
+
+
+def _visible(character: str) -> str:
+    """Control characters by their code; a page cannot hold them."""
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
 def curves(folder: Path, number: Counter) -> Html | None:
     """The training curves, if there was a training."""
     path = folder / "metrics.jsonl"

@@ -118,6 +118,14 @@ class Out:
              "columns": [str(c) for c in columns], "rows": plain}
         )  # fmt: skip
 
+    def text(self, name: str, text: str, *, caption: str = "") -> None:
+        """Keep a text for the report, shown as it is: samples, prompts, logs."""
+        check_name(name, "text")
+        self.contents.append(
+            {"kind": "text", "name": name, "case": self.case, "caption": str(caption),
+             "text": str(text)}
+        )  # fmt: skip
+
     def log(self, text: str) -> None:
         """Show a line to whoever watches the run; it is not kept."""
         self.say(str(text))

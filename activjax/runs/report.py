@@ -13,7 +13,15 @@ from typing import Any
 
 from activjax.runs import _summary, store
 from activjax.runs._about import config_section, provenance_section, reproduce_section
-from activjax.runs._findings import Counter, arrays_table, contents, curves, figure, table
+from activjax.runs._findings import (
+    Counter,
+    arrays_table,
+    contents,
+    curves,
+    figure,
+    table,
+    text_block,
+)
 from activjax.runs._html import Html, code, esc, join, page, scroll, tag
 from activjax.runs._numbers import duration
 from activjax.runs.errors import StorageError
@@ -57,9 +65,11 @@ def _render(run: RunFolder) -> str:
     items = contents(run)
     figures = [figure(run.path, item, number) for item in items if item.get("kind") == "figure"]
     tables = [table(item, number) for item in items if item.get("kind") == "table"]
+    texts = [text_block(item, number) for item in items if item.get("kind") == "text"]
     sections += [
         ("figures", "Figures", figures),
         ("tables", "Tables", tables),
+        ("texts", "Texts", texts),
         ("training", "Training curves", curves(run.path, number)),
         ("arrays", "Saved arrays", arrays_table(items, number)),
         ("config", "Configuration", config_section(run.path)),

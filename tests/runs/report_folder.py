@@ -48,6 +48,8 @@ def make(folder, *, text="plain", state="done", rows=None, warnings=()):
          "shape": [2, 3], "dtype": "float32"},
         {"kind": "table", "name": "table_one", "case": None, "caption": text,
          "columns": ["who", "share", text], "rows": [["a", 0.12345, 3], [text, 12.5, None]]},
+        {"kind": "text", "name": "a_sample", "case": None, "caption": "",
+         "text": f"def f():\n\treturn 1\0 # {text}"},
     ]  # fmt: skip
     lines = [
         {"case": case, "step": step, "metrics": {

@@ -114,6 +114,12 @@ def test_nothing_is_loaded_and_nothing_is_run(folder):
     assert "default-src 'none'" in policy[0]
 
 
+def test_a_text_keeps_its_lines_and_shows_what_cannot_be_seen(folder):
+    page = written(folder)
+    assert "def f():\n\treturn 1\\x00 # plain</pre>" in page.source
+    assert "Text 1. a sample" in plain(page.text)
+
+
 @pytest.mark.parametrize("state", ["done", "failed"])
 def test_hostile_text_stays_text(tmp_path, state):
     plain = written(make(tmp_path / "a" / "b", state=state))
