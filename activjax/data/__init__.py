@@ -21,3 +21,4 @@ from activjax.data._sources import jsonl as jsonl, parquet as parquet, text_file
 from activjax.data._stdlib import stdlib as stdlib
 from activjax.data._stream import TextStream as TextStream
 from activjax.data._tokenizer import Tokenizer as Tokenizer, byte_tokenizer as byte_tokenizer
+from activjax.data._windows import Windows as Windows, windows as windows

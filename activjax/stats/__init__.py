@@ -36,7 +36,10 @@ from activjax.stats._harvest import (
     harvest as harvest,
 )
 from activjax.stats._histogram import Histogram as Histogram, histogram as histogram
-from activjax.stats._intervals import mean_interval as mean_interval
+from activjax.stats._intervals import (
+    mean_interval as mean_interval,
+    ratio_interval as ratio_interval,
+)
 from activjax.stats._moments import Moments as Moments, moments as moments
 from activjax.stats._reservoir import Sample as Sample, reservoir as reservoir
 from activjax.stats._similarity import (

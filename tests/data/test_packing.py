@@ -225,3 +225,31 @@ def test_streams_that_cannot_be():
     stream.restore({**stream.state(), "offset": 10**6})
     with pytest.raises(ValueError, match="the text is not what it was"):
         next(stream)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(8, 4), (8, 7), (8, 1), (5, 2)])
+def test_windows_score_each_token_once_with_text_before_it(length, stride):
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(1, 50, n) for n in (1, 3, length - 1, length, 17, 40)]
+    got = data.windows(documents, length, stride, end=0)
+    for number, ids in enumerate(documents):
+        whole, mine = np.append(ids, 0), np.flatnonzero(got.source == number)
+        seen = np.zeros(len(whole), int)
+        for nth, row in enumerate(mine):
+            at = nth * stride + np.arange(length)
+            real = got.segments[row] > 0
+            np.testing.assert_array_equal(got.tokens[row][real], whole[at[real]])
+            assert (got.tokens[row][~real] == 0).all()
+            assert real[got.counted[row]].all()
+            if nth:
+                assert np.flatnonzero(got.counted[row]).min() >= length - stride
+            seen[at[got.counted[row]]] += 1
+        assert seen.tolist() == [0] + [1] * (len(whole) - 1)
+
+
+def test_windows_that_cannot_be_are_refused():
+    for length, stride in ((1, 1), (8, 8), (8, 0)):
+        with pytest.raises(ValueError, match="windows: expected length"):
+            data.windows([np.array([1])], length, stride, end=0)
+    with pytest.raises(ValueError, match="no documents"):
+        data.windows([], 8, 4, end=0)

@@ -28,3 +28,23 @@ def test_single_trials_and_refusals():
         stats.mean_interval([])
     with pytest.raises(ValueError, match="level is 95"):
         stats.mean_interval([1.0, 2.0], level=95)
+
+
+def test_a_ratio_of_sums_has_the_interval_of_its_units():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for i in range(200):
+        sizes = rng.integers(50, 150, 40)
+        value, low, high = stats.ratio_interval(
+            sizes * (2 + 0.3 * rng.standard_normal(40)), sizes, draws=400, seed=i
+        )
+        assert low < value < high
+        hits += low < 2 < high
+    # 200 intervals of nominally 95 %: four standard deviations, less two points for 40 units
+    assert 200 * 0.93 - 4 * 3.1 < hits
+    value, low, high = stats.ratio_interval([3.0], [2.0])
+    assert value == 1.5
+    assert np.isnan([low, high]).all()
+    for bad in (([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, 0.0])):
+        with pytest.raises(ValueError, match="ratio_interval"):
+            stats.ratio_interval(*bad)
