@@ -17,3 +17,9 @@ from activjax.models.generation import (
     sweep_last_token as sweep_last_token,
 )
 from activjax.models.mlp import mlp as mlp
+from activjax.models.sharding import (
+    SHARDING_RULES as SHARDING_RULES,
+    Placement as Placement,
+    mesh as mesh,
+    sharding as sharding,
+)

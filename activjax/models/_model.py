@@ -40,7 +40,8 @@ class Model:
             become `params`, random streams follow `key`, every other variable becomes `state`.
 
         Returns:
-          The model. `train` switches the module between its `train()` and `eval()` behaviour.
+          The model. `train` switches the module between its `train()` and `eval()` behaviour;
+          `apply(..., method="encode")` calls another method of the module than `__call__`.
         """
         from activjax.models._nnx import from_nnx
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from activjax.models._low_rank import LowRank
 from activjax.models._model import Model
 
 _SEED = 0  # of the abstract build, which draws nothing
@@ -35,15 +36,22 @@ def _leaf(tree: Mapping[str, Any], path: tuple[str, ...], like: Any, what: str) 
             have = sorted(node) if isinstance(node, Mapping) else "an array"
             raise ValueError(f"{what}: nothing at {'/'.join(path)!r}; found {have}")
         node = node[name]
-    if jnp.shape(node) != jnp.shape(like):
+    low_rank = isinstance(node, LowRank)
+    if low_rank and not like.get_metadata().get("low_rank"):
         raise ValueError(
-            f"{what}: {'/'.join(path)!r} has shape {jnp.shape(node)}, expected {jnp.shape(like)}"
+            f"{what}: {'/'.join(path)!r} is a low-rank kernel, which this module cannot use: merge "
+            "it (lora.merge)"
+        )
+    shape = node.shape if low_rank else jnp.shape(node)
+    if shape != jnp.shape(like):
+        raise ValueError(
+            f"{what}: {'/'.join(path)!r} has shape {shape}, expected {jnp.shape(like)}"
         )
     return node
 
 
 def _check_unused(tree: Mapping[str, Any], known: set[tuple[str, ...]], what: str) -> None:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, LowRank))
     paths = ((tuple(str(getattr(k, "key", k)) for k in path)) for path, _ in flat)
     if unused := sorted("/".join(path) for path in paths if path not in known):
         raise ValueError(f"{what}: the model has nothing at {', '.join(map(repr, unused))}")
@@ -94,6 +102,7 @@ def from_nnx(build: Callable[..., Any]) -> Model:
         state: Mapping[str, Any] | None = None,
         key: jax.Array | None = None,
         train: bool = False,
+        method: str = "__call__",
         **kwargs: Any,
     ) -> Any:
         if has_state and state is None:
@@ -112,7 +121,7 @@ def from_nnx(build: Callable[..., Any]) -> Model:
             _fill(state_of, lambda path, v: _leaf(state or {}, path, v, "state")),
         )
         module.train() if train else module.eval()
-        out = module(inputs, **kwargs)
+        out = getattr(module, method)(inputs, **kwargs)
         if state is None:
             return out
         return out, _state(module)

@@ -208,7 +208,7 @@ def _decode(data: np.ndarray | None, entry: dict[str, Any], like: Any) -> Any:
     if "impl" in entry:
         if data is None:  # no keys at all
             return jax.random.split(jax.random.key(0, impl=entry["impl"]), entry["shape"])
-        return jax.random.wrap_key_data(jax.numpy.asarray(data), impl=entry["impl"])
+        return _placed(jax.random.wrap_key_data(jax.numpy.asarray(data), impl=entry["impl"]), like)
     dtype = jax.numpy.dtype(entry["dtype"])
     raw = np.zeros(0, dtype) if data is None else data
     raw = raw.view(dtype) if entry["stored"] == "bytes" else raw
@@ -219,6 +219,11 @@ def _decode(data: np.ndarray | None, entry: dict[str, Any], like: Any) -> Any:
         return data[()]
     if isinstance(like, np.ndarray):
         return data
+    return _placed(data, like)
+
+
+def _placed(data: Any, like: Any) -> jax.Array:
+    """An array where `like` lies."""
     sharding = getattr(like, "sharding", None)
     if sharding is not None and getattr(like, "committed", True):
         return jax.device_put(data, sharding)

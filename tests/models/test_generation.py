@@ -211,7 +211,7 @@ def test_a_sweep_at_the_last_token_equals_the_full_forward():
     model, params = network("llama")
     ids = tokens()
     vectors = jnp.stack([V, -V, jnp.flip(V)])
-    over = (vectors, jnp.array([0.0, 1.0]), jnp.arange(2))
+    over = (vectors, np.array([0.0, 1.0], np.float32), np.arange(2))
 
     def edits(at):
         return lambda v, a, layer: [(aj.select(POST, layers=layer, at=at), aj.edits.add(a * v))]
@@ -239,6 +239,55 @@ def test_a_sweep_at_the_last_token_equals_the_full_forward():
         )
     )()  # fmt: skip
     np.testing.assert_array_equal(few, got.argmax(-1))
+
+
+@pytest.mark.parametrize("family", ["llama", pytest.param("neox", marks=pytest.mark.slow)])
+def test_a_sweep_by_layer_equals_the_full_forward_at_every_site(family):
+    model, params = network(family)
+    ids = tokens()
+    strengths = np.array([0.0, 0.5, 2.0], np.float32)
+    for site in ("resid_post", "mlp/out", "resid_pre", "attn/v"):
+        edit = aj.edits.scale if site == "attn/v" else lambda a: aj.edits.add(a * V)
+        name = f"blocks/{site}"
+        chex.clear_trace_counter()
+
+        @jax.jit
+        @chex.assert_max_traces(n=1)
+        def sweep(params, ids, mask, layers, name=name, edit=edit):
+            return models.sweep_last_token(
+                model, params, ids, lambda layer, s: {name: edit(s)}, strengths,
+                layers=layers, mask=mask,
+            )  # fmt: skip
+
+        @jax.jit
+        def full(a, layer, name=name, edit=edit):
+            where = aj.select(name, layers=layer, at="last_prompt")
+            return aj.intervene(model.apply, [(where, edit(a))])(params, ids, mask=RIGHT)
+
+        got = sweep(params, ids, RIGHT, jnp.array([1, 0]))
+        assert got.shape == (2, 3, 2, SIZES["vocab"])
+        for i, layer in enumerate((1, 0)):
+            for j, a in enumerate(strengths):
+                want = full(a, layer)[jnp.arange(2), jnp.array([5, 8])]
+                chex.assert_trees_all_close(got[i, j], want, atol=1e-5)
+        assert jnp.isnan(sweep(params, ids, RIGHT, jnp.array([2, 0]))[0]).all()
+
+
+def test_layers_alone_can_be_swept_and_are_checked():
+    model, params = network("gpt2", scan=False)
+    ids = tokens()
+    zero = lambda layer: {"blocks/mlp/out": aj.edits.scale(0.0)}  # noqa: E731
+    sweep = functools.partial(models.sweep_last_token, model, params, ids, zero)
+    got = jax.jit(lambda: sweep(layers=[0, -1], read=lambda x: x.max(-1)))()
+    for i in range(2):
+        full = aj.intervene(
+            model.apply, [(aj.select(f"blocks/{i}/mlp/out", at=-1), jnp.zeros_like)]
+        )
+        want = jax.jit(full)(params, ids)[:, -1].max(-1)
+        chex.assert_trees_all_close(got[i], want, atol=1e-5)
+    for bad in ([2], [-3], []):
+        with pytest.raises(ValueError, match="layers: expected"):
+            sweep(layers=bad)
 
 
 def test_a_sweep_over_prompts_of_one_token():
@@ -294,7 +343,7 @@ def test_prompts_and_sweeps_of_wrong_shape():
     params = jax.eval_shape(model.init, KEY)  # never reached
     with pytest.raises(ValueError, match=r"prompts: expected shape \[batch, seq\], got \[3\]"):
         models.generate(model, params, IDS[0], steps=2)
-    with pytest.raises(ValueError, match="at least one array"):
+    with pytest.raises(ValueError, match="at least one array to sweep"):
         models.sweep_last_token(model, params, IDS, lambda: {})
     with pytest.raises(ValueError, match="argument 0 .* one leading axis"):
         models.sweep_last_token(model, params, IDS, lambda a: {}, jnp.zeros(0))

@@ -65,18 +65,48 @@ class DecoderModule(nnx.Module):
             x = x + self.place(jnp.maximum(tokens.at, 0))
         x = aj.tag(dropout(x, c.dropout, keys[0]), "embed", axes=RESIDUAL)
         x, (k, v) = self._through_blocks(x, tokens, cache, keys[1])
-        x = aj.tag(self.final(x), "final", axes=RESIDUAL)
-        if self.head is not None:
-            logits = self.head(x, jnp.float32)
-        else:
-            table = self.embed.table.get_value().astype(c.compute)
-            logits = jnp.einsum(
-                "btd,vd->btv", x, table, precision=c.product, preferred_element_type=jnp.float32
-            )
+        logits = self._logits(x)
         if cache is not None:
             cache = cache.extended(k, v, tokens.places)
             logits = tokens.without_room(logits)
         return aj.tag(logits, "logits", axes="batch seq vocab"), cache
+
+    def block(
+        self, x: Float[Array, "batch seq d"], layer: Array, tokens: Tokens, cache: Cache
+    ) -> Float[Array, "batch seq d"]:
+        """One block alone, its sites under `blocks/`: from `resid_pre` to `resid_post`."""
+        with aj.scope("blocks"):
+            return self._block(x, layer, tokens, cache)
+
+    def above(
+        self, x: Float[Array, "batch seq d"], layer: Array, tokens: Tokens, cache: Cache
+    ) -> Float[Array, "batch seq vocab"]:
+        """Logits, from what enters a block; the blocks below are not run."""
+
+        def body(i: Array, x: Array) -> Array:
+            return self._block(x, i, tokens, cache)
+
+        with aj.scope("above"):
+            return self._logits(jax.lax.fori_loop(layer, self.config.layers, body, x))
+
+    def _block(self, x: Array, layer: Array, tokens: Tokens, cache: Cache) -> Array:
+        graph, params = nnx.split(self.blocks)
+        params, k, v = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False),
+            (params, cache.k, cache.v),
+        )
+        block = nnx.merge(graph, params)
+        return block(x, tokens.at, tokens.allowed, (k, v), None)[0]
+
+    def _logits(self, x: Float[Array, "batch seq d"]) -> Float[Array, "batch seq vocab"]:
+        c = self.config
+        x = aj.tag(self.final(x), "final", axes=RESIDUAL)
+        if self.head is not None:
+            return self.head(x, jnp.float32)
+        table = self.embed.table.get_value().astype(c.compute)
+        return jnp.einsum(
+            "btd,vd->btv", x, table, precision=c.product, preferred_element_type=jnp.float32
+        )
 
     def _through_blocks(
         self, x: Array, tokens: Tokens, cache: Cache | None, key: Array | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +24,12 @@ class Decoder(Model):
 
     Attributes:
       config: what it is made of.
+      part: `part(params, x, *, method, ...)`: a method of the module, for code that runs blocks
+        one by one.
     """
 
     config: DecoderConfig = field(kw_only=True)
+    part: Callable[..., Any] = field(kw_only=True)
 
     def init_cache(self, batch: int, slots: int = 0) -> Cache:
         """An empty cache, to be given as `state`.
@@ -121,7 +125,7 @@ def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
         ready, cache = of_more_text(ids, mask, state)
         return inner.apply(params, ready, cache=cache, noise=noise)
 
-    return Decoder(inner.init, apply, config=config)
+    return Decoder(inner.init, apply, config=config, part=inner.apply)
 
 
 def _ids(tokens: Any, config: DecoderConfig) -> Array:

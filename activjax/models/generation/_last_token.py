@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Int32
 
+from activjax.models._layers import known
 from activjax.models._model import Params
 from activjax.models.decoder import Cache, Decoder
+from activjax.models.decoder._tokens import of_more_text
 from activjax.models.generation._generate import prefill, prompt_shape
-from activjax.transforms import intervene
+from activjax.transforms import capture, intervene
 
 
 def last_token(
@@ -71,49 +73,102 @@ def sweep_last_token(
     tokens: Int[Array, "batch seq"],
     edits: Callable[..., Any],
     *over: Any,
+    layers: Int[Array, " layers"] | Sequence[int] | None = None,
     mask: Bool[Array, "batch seq"] | None = None,
     read: Callable[[Array], Any] = lambda logits: logits,
     chunk: int | None = None,
 ) -> Any:
     """Next-token logits under every combination of edits at the last prompt position.
 
-    One program: the prompts once, then one token for each combination. To be jitted whole.
+    One program, to be jitted whole: the prompts once, then one token for each combination. With
+    `layers`, a combination costs the blocks above its layer only:
+
+        sweep_last_token(model, params, prompts, edits, vectors, strengths, layers=range(6))
+        # edits(layer, v, a): {"blocks/resid_post": aj.edits.add(a * v)}
 
     Args:
       model: the decoder.
       params: its parameters.
       tokens: prompts.
-      edits: `edits(*values)`, of one entry of each of `over`, returns what `intervene` takes. They
-        are made at the last prompt position, whatever the selectors' `at`.
-      *over: arrays, or pytrees of arrays, with a leading axis: vectors, strengths, layers.
+      edits: `edits(*values)`, of one entry of each of `over`, returns what `intervene` takes; with
+        `layers`, `edits(layer, *values)` returns edits of sites `blocks/...` without `layers=`,
+        made in that layer. All are made at the last prompt position, whatever the selectors' `at`.
+      *over: arrays, or pytrees of arrays, with a leading axis: vectors, strengths.
+      layers: the layers to edit, one at a time; they may be traced.
       mask: True for tokens, False for padding on either side.
       read: what to keep of logits `[batch, vocab]`.
-      chunk: how many combinations run at a time; None for all.
+      chunk: how many combinations (of one layer) run at a time; None for all.
 
     Returns:
-      What `read` gives, with one leading axis for each of `over`, in order: `[vectors, strengths,
-      layers, batch, vocab]`.
+      What `read` gives, with leading axes for `layers`, if given, and each of `over`, in order:
+      `[layers, vectors, strengths, batch, vocab]`.
 
     Raises:
-      ValueError: nothing to sweep over, or an empty axis; as `model.apply`.
+      ValueError: nothing to sweep over, an empty axis, or a known layer out of range (of traced
+        ones the result is NaN); as `model.apply`.
       SiteError: as `intervene`.
     """
     sizes = [_size(i, axis) for i, axis in enumerate(over)]
-    if not sizes:
-        raise ValueError("sweep_last_token: give at least one array to sweep over")
+    if layers is None and not sizes:
+        raise ValueError("sweep_last_token: give layers=, or at least one array to sweep over")
     last, cache = last_token(model, params, tokens, mask=mask)
+    over = jax.tree.map(jnp.asarray, over)
 
-    def one(index: Any) -> Any:
-        values = [jax.tree.map(lambda leaf: leaf[i], a) for i, a in zip(index, over)]  # noqa: B023
-        apply = intervene(model.apply, edits(*values))
-        return read(apply(params, last, state=cache)[0][:, 0])
+    def grid(one: Callable[..., Any]) -> Any:
+        """`one` of every combination of values, with an axis for each of `over`."""
+        if not sizes:
+            return one()
+        index = jnp.unravel_index(jnp.arange(math.prod(sizes), dtype=jnp.int32), sizes)
 
-    grid = jnp.unravel_index(jnp.arange(math.prod(sizes), dtype=jnp.int32), sizes)
-    if chunk is None:
-        out = jax.vmap(one)(grid)
-    else:
-        out = jax.lax.map(one, grid, batch_size=chunk)
-    return jax.tree.map(lambda leaf: leaf.reshape(*sizes, *leaf.shape[1:]), out)
+        def at(index: Any) -> Any:
+            return one(*(jax.tree.map(lambda leaf, i=i: leaf[i], a) for i, a in zip(index, over)))
+
+        out = jax.vmap(at)(index) if chunk is None else jax.lax.map(at, index, batch_size=chunk)
+        return jax.tree.map(lambda leaf: leaf.reshape(*sizes, *leaf.shape[1:]), out)
+
+    if layers is None:
+
+        def whole(*values: Any) -> Any:
+            apply = intervene(model.apply, edits(*values))
+            return read(apply(params, last, state=cache)[0][:, 0])
+
+        return grid(whole)
+
+    def clean(cache: Cache) -> Any:
+        return model.apply(params, last, state=cache)
+
+    before = capture(clean, "**/resid_pre", out=False)(cache)
+    before = jnp.concatenate([x.reshape(-1, *x.shape[-3:]) for x in before.values()])
+
+    def one_layer(layer: Array) -> Any:
+        entering = jax.lax.dynamic_index_in_dim(before, layer, keepdims=False)
+
+        def block(cache: Cache, x: Array) -> Array:
+            tokens, cache = of_more_text(last, None, cache)
+            return model.part(params, x, method="block", layer=layer, tokens=tokens, cache=cache)
+
+        def one(*values: Any) -> Any:
+            # nothing before the edit depends on it: that is computed once
+            x = intervene(block, edits(layer, *values))(cache, entering)
+            ready, own = of_more_text(last, None, cache)
+            rest = {"layer": layer + 1, "tokens": ready, "cache": own}
+            logits = model.part(params, x, method="above", **rest)[:, 0]
+            inside = (layer >= 0) & (layer < model.config.layers)
+            return read(jnp.where(inside, logits, jnp.nan))
+
+        return grid(one)
+
+    return jax.lax.map(one_layer, _layers(layers, model.config.layers))
+
+
+def _layers(layers: Any, count: int) -> Array:
+    chosen = layers if isinstance(layers, jax.Array) else jnp.asarray(list(layers), jnp.int32)
+    values = known(chosen)
+    if chosen.ndim != 1 or not chosen.shape[0]:
+        raise ValueError(f"layers: expected at least one, got shape {list(chosen.shape)}")
+    if values is not None and not (-count <= values.min() <= values.max() < count):
+        raise ValueError(f"layers: expected 0..{count - 1}, got {values.tolist()}")
+    return jnp.where(chosen < 0, chosen + count, chosen).astype(jnp.int32)
 
 
 def _size(i: int, axis: Any) -> int:
