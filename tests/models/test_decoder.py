@@ -254,7 +254,7 @@ IDS = np.array([[1, 2, 3], [4, 5, 6]])
     [
         (lambda m, p: m.apply(p, IDS + 40), r"id 41 is outside the vocabulary 0\.\.36 \(6 of 6"),
         (lambda m, p: m.apply(p, -IDS), "id -1 is outside the vocabulary"),
-        (lambda m, p: m.apply(p, IDS / 2), "tokens: expected integers, got float32"),
+        (lambda m, p: m.apply(p, IDS / 2), "tokens: expected integers, got float"),
         (lambda m, p: m.apply(p, IDS[0]), r"for one sequence tokens\[None\]"),
         (lambda m, p: m.apply(p, IDS[:0]), r"expected shape \[batch, seq\], got \[0, 3\]"),
         (lambda m, p: m.apply(p, np.zeros((1, 25), int)), "25 a sequence, but the decoder's conte"),

@@ -299,6 +299,23 @@ def test_a_sweep_over_prompts_of_one_token():
     chex.assert_trees_all_close(got[0], padded(model)(params, ids)[:, 0], atol=1e-5)
 
 
+def test_64_bits_change_no_type():
+    model, params = network("llama")
+    ids = np.asarray(tokens(), np.int64)
+    how = {"steps": 4, "temperature": 0.7, "top_k": 5, "top_p": 0.9, "stop": [3]}
+    edits = lambda layer, a: {POST: aj.edits.scale(a)}  # noqa: E731
+
+    def both(p):
+        return (
+            models.generate(model, p, ids, mask=RIGHT, key=jax.random.key(0), **how),
+            models.sweep_last_token(model, p, ids, edits, np.ones(3, np.float32), layers=[1]),
+        )
+
+    narrow = jax.eval_shape(both, params)
+    with jax.enable_x64(True):
+        assert jax.eval_shape(both, params) == narrow
+
+
 def test_what_is_not_chosen_is_not_run_again():
     # 12 combinations of one token each: fewer operations than 12 prompts of 9
     model, params = network("llama")
@@ -350,3 +367,19 @@ def test_prompts_and_sweeps_of_wrong_shape():
     run = aj.intervene(functools.partial(models.generate, model, steps=2), {POST: jnp.abs})
     with pytest.raises(aj.SiteError, match=r"no site matches .*nearest: .*blocks/resid_post"):
         jax.eval_shape(run, params, IDS)
+
+
+def test_everything_lowers_for_accelerators():
+    model, params = network("qwen3")
+    ids = tokens()
+    edits = lambda layer, a: {POST: aj.edits.scale(a)}  # noqa: E731
+
+    @jax.jit
+    def everything(p, ids, key):
+        new = models.generate(model, p, ids, steps=3, mask=RIGHT, key=key, temperature=1.0, top_k=4)
+        some = models.sweep_last_token(model, p, ids, edits, jnp.ones(2), layers=[0, 1])
+        return new.tokens, some, jax.grad(lambda p: model.apply(p, ids).sum())(p)
+
+    for platform in ("tpu", "cuda"):
+        exported = jax.export.export(everything, platforms=[platform])(params, ids, KEY)
+        assert exported.platforms == (platform,)

@@ -60,12 +60,10 @@ class Cache:
         places: Int32[Array, "batch seq"],
     ) -> Cache:
         """The cache after these tokens; without any slots it becomes as long as they are."""
-        at = (0, 0, 0, self.used, 0)
-        if self.slots:
-            k = jax.lax.dynamic_update_slice(self.k, k, at)
-            v = jax.lax.dynamic_update_slice(self.v, v, at)
-            new = jax.lax.dynamic_update_slice(self.places, places, (0, self.used))
-        else:
-            new = places
         lengths = self.lengths + (places >= 0).sum(1, dtype=jnp.int32)
-        return Cache(k, v, new, self.used + places.shape[1], lengths, self.prompt)
+        used = self.used + places.shape[1]
+        if self.slots:
+            put = jax.lax.dynamic_update_slice_in_dim
+            k, v = put(self.k, k, self.used, axis=3), put(self.v, v, self.used, axis=3)
+            places = put(self.places, places, self.used, axis=1)
+        return Cache(k, v, places, used, lengths, self.prompt)
