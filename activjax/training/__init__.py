@@ -1,5 +1,13 @@
-"""Training: one pure optimiser step, one loop that runs it in chunks, checkpoints between them."""
+"""Training: one pure optimiser step, one loop that runs it in chunks, checkpoints between them;
+losses, optimisers, and LoRA as a transform of parameters."""
 
+from activjax.training import lora as lora
+from activjax.training._next_token import next_token as next_token, token_losses as token_losses
+from activjax.training._optimiser import (
+    adamw as adamw,
+    partition as partition,
+    warmup_cosine as warmup_cosine,
+)
 from activjax.training.loop import (
     Chunk as Chunk,
     Finished as Finished,

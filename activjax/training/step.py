@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from activjax.data import Batches, BatchState
 from activjax.models import Model
+from activjax.training._accumulate import Loss, gradients
 
 
 class TrainState(NamedTuple):
@@ -32,9 +32,6 @@ class TrainState(NamedTuple):
     key: Array
 
 
-Loss = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]
-
-
 def init_state(
     model: Model, optimiser: optax.GradientTransformation, batches: Batches, key: Array
 ) -> TrainState:
@@ -47,23 +44,39 @@ def init_state(
 
 
 def train_step(
-    loss: Loss, optimiser: optax.GradientTransformation, state: TrainState, batch: Any
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    state: TrainState,
+    batch: Any,
+    *,
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One step of gradient descent.
 
     Args:
-      loss: `loss(params, model_state, batch, key)` returns the loss, the new model state and
-        metrics; `classification` makes one.
+      loss: `loss(params, model_state, batch, key)` returns the loss, a mean over the batch, the new
+        model state and metrics; `classification` and `next_token` make one.
       optimiser: any optax transformation; its hyper-parameters may be traced.
       state: the state, its batch position already moved on (`Batches.next`).
       batch: what `loss` takes.
+      accumulate: cut the batch into so many micro-batches of equal size, one in memory at a time.
+        The gradient is that of the whole batch's mean: where micro-batches count different numbers
+        of predictions, they are weighted by the metric `predicted` of the loss (without it,
+        equally). That metric is the sum over them, every other one their mean, so weighted. Each
+        has a random key of its own, and the model state goes from one to the next. Micro-batch i
+        has the rows i, i + k, i + 2k, ...: a batch sharded over devices stays where it is.
 
     Returns:
       The new state, and the metrics with `loss` among them.
+
+    Raises:
+      ValueError: `accumulate` is below 1 or does not divide the batch, or the arrays of the batch
+        have no leading axis in common.
     """
     key, of_step = jax.random.split(state.key)
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (value, (model_state, metrics)), grads = grad(state.params, state.model_state, batch, of_step)
+    value, model_state, metrics, grads = gradients(
+        loss, state.params, state.model_state, batch, of_step, accumulate
+    )
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
