@@ -11,6 +11,7 @@ added to frozen ones, as pure functions of parameters.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from activjax.models import Model
+from activjax.models import Decoder, Model
 from activjax.models._low_rank import LowRank
 from activjax.training import _paths
 from activjax.training._dtypes import wide
@@ -122,7 +123,7 @@ def adapt(
     """A model whose parameters are the adapters alone, on top of frozen `params`.
 
     `init_state`, `train_step`, optimisers and checkpoints then hold adapters and nothing else. To
-    generate, give the decoder itself `attach(params, adapters, alpha=...)`.
+    generate, give it to `models.generate` as any decoder.
 
     Args:
       model: the model.
@@ -138,10 +139,17 @@ def adapt(
     join = merge if merged else attach
     _ranks(select, rank, _paths.leaves(params))
 
-    def apply(adapters: Params, *args: Any, **kwargs: Any) -> Any:
-        return model.apply(join(params, adapters, alpha=alpha), *args, **kwargs)
+    def adapted(f: Callable[..., Any]) -> Callable[..., Any]:
+        def of_adapters(adapters: Params, *args: Any, **kwargs: Any) -> Any:
+            return f(join(params, adapters, alpha=alpha), *args, **kwargs)
 
-    return Model(lambda key: init(key, params, select, rank=rank), apply, model.init_state)
+        return of_adapters
+
+    changed: dict[str, Any] = {"apply": adapted(model.apply)}
+    if isinstance(model, Decoder):
+        changed["part"] = adapted(model.part)
+    start = lambda key: init(key, params, select, rank=rank)  # noqa: E731
+    return dataclasses.replace(model, init=start, **changed)
 
 
 def count(adapters: Params) -> int:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from activjax.data import Batches, BatchState
+from activjax.data import Batches
 from activjax.models import Model
 from activjax.training._accumulate import Loss, gradients
 
@@ -21,26 +21,28 @@ class TrainState(NamedTuple):
       params: the parameters.
       opt_state: the optimiser's state.
       model_state: batch statistics and the like; `{}` for a model without.
-      batches: the position in the data.
+      batches: the position in the data (`BatchState`); None where the data come from outside.
       key: random key of the steps to come.
     """
 
     params: Any
     opt_state: Any
     model_state: Any
-    batches: BatchState
+    batches: Any
     key: Array
 
 
 def init_state(
-    model: Model, optimiser: optax.GradientTransformation, batches: Batches, key: Array
+    model: Model, optimiser: optax.GradientTransformation, batches: Batches | None, key: Array
 ) -> TrainState:
-    """The state before the first step, everything random drawn from `key`."""
+    """The state before the first step, everything random drawn from `key`.
+
+    Without `batches` the state holds no position in the data: a stream keeps its own.
+    """
     of_params, of_batches, rest = jax.random.split(key, 3)
     params = model.init(of_params)
-    return TrainState(
-        params, optimiser.init(params), model.init_state(), batches.init(of_batches), rest
-    )
+    at = None if batches is None else batches.init(of_batches)
+    return TrainState(params, optimiser.init(params), model.init_state(), at, rest)
 
 
 def train_step(

@@ -156,7 +156,7 @@ def test_sites_are_those_of_the_design_and_hold_what_they_say():
         "resid_pre", "attn/q", "attn/k", "attn/v", "attn/scores", "attn/pattern", "attn/heads",
         "attn/out", "resid_mid", "mlp/pre", "mlp/post", "mlp/out", "resid_post",
     ]  # fmt: skip
-    names = ["last_prompt", "positions", "embed", *(f"blocks/{b}" for b in blocks)]
+    names = ["positions", "last_prompt", "embed", *(f"blocks/{b}" for b in blocks)]
     assert [s.name for s in aj.sites(model.apply)(params, ids)] == [*names, "final", "logits"]
     a = {n.removeprefix("blocks/"): x for n, x in acts.items()}
     close = functools.partial(chex.assert_trees_all_close, atol=1e-5)
@@ -171,6 +171,9 @@ def test_sites_are_those_of_the_design_and_hold_what_they_say():
     close(a["attn/pattern"].sum(-1), jnp.ones(()))
     close(a["attn/heads"], jnp.einsum("lbhts,lbshd->lbthd", a["attn/pattern"], a["attn/v"]))
     assert (logits == a["logits"]).all()
+    lens = jax.jit(model.unembed)(params, a["resid_post"])
+    assert lens.shape == (2, 2, 9, SIZES["vocab"])
+    close(lens[-1], logits)
     # an edit of every value by itself changes nothing
     same = aj.intervene(
         model.apply, {f"blocks/{b}": aj.edits.replace(aj.edits.each(a[b])) for b in blocks}

@@ -81,16 +81,21 @@ def test_a_stop_token_ends_a_sequence():
     _, params, generate = generator()
     ids = tokens()
     free = np.asarray(jax.jit(generate)(params, ids).tokens)
-    stop = int(free[0, 2])
-    got = jax.jit(functools.partial(generate, stop=[stop], pad=1))(params, ids)
+    stops = [int(free[0, 2]), int(free[1, 1])]
+    run = aj.capture(functools.partial(generate, stop=stops, pad=1), "decode/positions")
+    got, acts = jax.jit(run)(params, ids)
     for row, length, out, logprob in zip(free, got.lengths, got.tokens, got.logprobs):
-        ends = np.flatnonzero(row == stop)
+        ends = np.flatnonzero(np.isin(row, stops))
         want = int(ends[0]) + 1 if len(ends) else STEPS
         assert int(length) == want
         np.testing.assert_array_equal(out[:want], row[:want])
         assert (out[want:] == 1).all()
         assert (logprob[want:] == 0).all()
     assert int(got.lengths[0]) <= 3
+    # decode step k runs new token k; nothing is run once all have ended
+    assert acts["decode/positions#valid"].tolist() == [
+        k < int(got.lengths.max()) - 1 for k in range(STEPS - 1)
+    ]
 
 
 def test_steps_are_captured_one_by_one():

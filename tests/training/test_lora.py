@@ -169,6 +169,21 @@ def test_no_gradient_of_a_kernel_is_computed():
     assert less < 0.8 * full
 
 
+def test_an_adapted_decoder_is_a_decoder():
+    model = lora.adapt(MODEL, PARAMS, "blocks/attn/*/kernel", rank=2, alpha=ALPHA)
+    assert isinstance(model, models.Decoder)
+    adapters = jax.eval_shape(model.init, jax.random.key(0))
+    prompts = np.zeros((2, 3), int)
+    edits = lambda layer: {"blocks/mlp/out": aj.edits.scale(0.0)}  # noqa: E731
+
+    def everything(adapters):
+        new = models.generate(model, adapters, prompts, steps=2)
+        return new.tokens, models.sweep_last_token(model, adapters, prompts, edits, layers=[1])
+
+    shapes = [x.shape for x in jax.tree.leaves(jax.eval_shape(everything, adapters))]
+    assert shapes == [(2, 2), (1, 2, tiny.VOCAB)]
+
+
 def test_adapters_map_over_an_axis():
     many = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), ADAPTERS)
     out = jax.jit(jax.vmap(attached))(many)

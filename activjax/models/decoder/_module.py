@@ -98,14 +98,20 @@ class DecoderModule(nnx.Module):
         block = nnx.merge(graph, params)
         return block(x, tokens.at, tokens.allowed, (k, v), None)[0]
 
+    def unembed(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch vocab"]:
+        """What the final norm and the head make of a residual stream."""
+        return self._head(self.final(x))
+
     def _logits(self, x: Float[Array, "batch seq d"]) -> Float[Array, "batch seq vocab"]:
+        return self._head(aj.tag(self.final(x), "final", axes=RESIDUAL))
+
+    def _head(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch vocab"]:
         c = self.config
-        x = aj.tag(self.final(x), "final", axes=RESIDUAL)
         if self.head is not None:
             return self.head(x, jnp.float32)
         table = self.embed.table.get_value().astype(c.compute)
         return jnp.einsum(
-            "btd,vd->btv", x, table, precision=c.product, preferred_element_type=jnp.float32
+            "...d,vd->...v", x, table, precision=c.product, preferred_element_type=jnp.float32
         )
 
     def _through_blocks(

@@ -82,8 +82,8 @@ def _named(
     places: Int32[Array, "batch seq"], last: Int32[Array, " batch"]
 ) -> tuple[Int32[Array, "batch seq"], Int32[Array, " batch"]]:
     """Places by which `at=` finds tokens, under a cache too, and the prompt's last one."""
-    last = tag(last, "last_prompt", axes="batch")
-    return tag(places, "positions", axes="batch seq"), last
+    places = tag(places, "positions", axes="batch seq")
+    return places, tag(last, "last_prompt", axes="batch")
 
 
 def _causal(at: Int32[Array, "batch seq"]) -> Bool[Array, "batch 1 seq key"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from activjax.models._layers import known
 from activjax.models._model import Model, Params
@@ -30,6 +30,17 @@ class Decoder(Model):
 
     config: DecoderConfig = field(kw_only=True)
     part: Callable[..., Any] = field(kw_only=True)
+
+    def unembed(
+        self, params: Params, x: Float[Array, "batch seq d"]
+    ) -> Float[Array, "batch seq vocab"]:
+        """Logits that the final norm and the head read in a residual stream: the logit lens.
+
+        Args:
+          params: the parameters.
+          x: a value of a residual site; leading axes are mapped over, such as all layers at once.
+        """
+        return self.part(params, x, method="unembed")
 
     def init_cache(self, batch: int, slots: int = 0) -> Cache:
         """An empty cache, to be given as `state`.

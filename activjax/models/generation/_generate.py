@@ -128,7 +128,8 @@ def generate(
       state: a cache that the prompts follow (`prefill`).
       key: typed random key; needed unless `temperature` is 0. Each sequence and step has its own.
       temperature, top_k, top_p: as `sample`; temperature 0 is greedy.
-      stop: token ids after which a sequence ends.
+      stop: token ids after which a sequence ends. Once all have, decode steps are skipped; a
+        capture of `decode/...` then also has `decode/...#valid`, False for these.
       pad: what stands after the end.
 
     Returns:
@@ -156,11 +157,21 @@ def generate(
     first, logprob = choose(logits, 0)
     ended = jnp.isin(first, stops)
 
-    def step(carry: Any, k: Array) -> tuple[Any, Any]:
-        token, ended, cache = carry
+    def decode(token: Array, cache: Cache) -> tuple[Array, Cache]:
         with scope("decode"):
             logits, cache = model.apply(params, token[:, None], state=cache)
-        new, logprob = choose(logits[:, 0], k + 1)
+        return logits[:, 0], cache
+
+    def skip(token: Array, cache: Cache) -> tuple[Array, Cache]:
+        return jnp.zeros((token.shape[0], model.config.vocab), jnp.float32), cache
+
+    def step(carry: Any, k: Array) -> tuple[Any, Any]:
+        token, ended, cache = carry
+        if stop:  # nothing is run once every sequence has ended
+            logits, cache = jax.lax.cond(ended.all(), skip, decode, token, cache)
+        else:
+            logits, cache = decode(token, cache)
+        new, logprob = choose(logits, k + 1)
         new = jnp.where(ended, pad, new)
         logprob = jnp.where(ended, 0.0, logprob)
         return (new, ended | jnp.isin(new, stops), cache), (new, ended, logprob)
