@@ -58,7 +58,7 @@ def pack(
     if policy not in ("stream", "document"):
         raise ValueError(f"policy: expected 'stream' or 'document', got {policy!r}")
     sizes = np.array([ids.size for ids in rows], np.int64) + 1
-    flat = _ended(rows, sizes, end)
+    flat = ended(rows, sizes, end)
     source = np.repeat(np.arange(len(rows), dtype=np.int32), sizes)
     offset = _counting(sizes)
     if policy == "stream":
@@ -68,7 +68,7 @@ def pack(
     return _document(flat, source, offset, sizes, length, end)
 
 
-def _ended(rows: list[np.ndarray], sizes: np.ndarray, end: int) -> Int32[np.ndarray, " total"]:
+def ended(rows: list[np.ndarray], sizes: np.ndarray, end: int) -> Int32[np.ndarray, " total"]:
     """All documents in a row, each with its end."""
     for i, ids in enumerate(rows):
         if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
+from activjax.data._packing import ended
+
 
 class Windows(NamedTuple):
     """Windows over documents, one a row.
@@ -41,7 +43,8 @@ def windows(
       end: the id that ends a document, `tokenizer.end`.
 
     Raises:
-      ValueError: no documents, a length below 2, or a stride outside 1..length-1.
+      ValueError: no documents, ids that `pack` refuses, a length below 2, or a stride outside
+        1..length-1.
     """
     if length < 2 or not 1 <= stride < length:
         raise ValueError(
@@ -49,7 +52,8 @@ def windows(
         )
     tokens, segments, counted, source = [], [], [], []
     for number, ids in enumerate(documents):
-        ids = np.append(np.asarray(ids, np.int32), np.int32(end))
+        ids = np.asarray(ids)
+        ids = ended([ids], np.array([ids.size + 1]), end)
         starts = np.arange(0, max(len(ids) - length, 0) + stride, stride)
         at = starts[:, None] + np.arange(length)
         inside = at < len(ids)

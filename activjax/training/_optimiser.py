@@ -26,8 +26,9 @@ def warmup_cosine(
 ) -> optax.Schedule:
     """A learning rate that rises linearly to `peak`, then falls along half a cosine.
 
-    Update n of 1..steps has `peak * n / warmup` up to n = warmup, and the last one has exactly
-    `final * peak` (Loshchilov and Hutter 2017, eq. 5, without restarts); later ones stay there.
+    Update n of 1..steps has `peak * n / warmup` up to n = warmup; the last one, unless it is of the
+    warm-up, has exactly `final * peak` (Loshchilov and Hutter 2017, eq. 5, without restarts), and
+    later ones stay there.
 
     Args:
       peak: the highest rate.

@@ -1,8 +1,8 @@
 """Positions that a site itself names: the token that stands at place 5, wherever it lies.
 
 A function may say where the entries of an axis stand in a longer sequence: a tag `positions` of
-integers, with that axis among its axes (a decoder's: `[batch, seq]`, going on under a cache,
-padding -1). Then `at={"seq": 5}` means the entry whose position is 5, in each example its own. A
+integers whose last axis is that axis (a decoder's: `[batch, seq]`, going on under a cache, padding
+-1). Then `at={"seq": 5}` means the entry whose position is 5, in each example its own. A
 word, `at={"seq": "last_prompt"}`, is the name of a site that holds a position for each example.
 """
 
@@ -107,6 +107,8 @@ class Place:
     def put(self, x: jax.Array, value: jax.Array, seen: Seen) -> jax.Array:
         """The value with the chosen entries replaced; where there are none, as it was."""
         match = self._match(x.ndim, seen)
+        first = jnp.argmax(match, axis=self.axis + 1, keepdims=True)
+        match &= _along([self.axis + 1], x.ndim + 1, jnp.arange(self.size)) == first  # as `get`
         which = jnp.argmax(match, axis=self.axis)
         return jnp.where(
             jnp.any(match, axis=self.axis), jnp.take_along_axis(value, which, self.axis), x
@@ -136,7 +138,8 @@ class Place:
         return jnp.where(wanted >= 0, stands == wanted, lies == wanted + self.size)
 
     def _aligned(self, site: Site, ndim: int, seen: Seen) -> jax.Array:
-        return _along([self.axes.index(a) for a in site.axes or ()], ndim, seen[site.name])
+        value = seen[site.name].astype(jnp.int32)
+        return _along([self.axes.index(a) for a in site.axes or ()], ndim, value)
 
 
 def _along(axes: list[int], ndim: int, x: jax.Array) -> jax.Array:
@@ -164,10 +167,17 @@ def place_of(index: Any, axis: int, site: Site, table: SiteTable) -> Place | Non
                 f"{where}: {index.name!r} is no site of integers before it; there are 'last', "
                 f"indices, and the sites {near or 'none'}"
             )
-        _check_axes(word, axes, where)
+        _check_axes(word, site, where)
         if name in (word.axes or ()):
             raise SiteError(f"{where}: site {word.name!r} runs along this axis itself")
-        return Place(axis, size, None, None, True, _checked(positions, axes, where), word, axes,
+        other = None if positions else _nearest(POSITIONS, site, table, having=None)
+        if other is not None:
+            raise SiteError(
+                f"{where}: {index.name!r} is a position in the sequence that {other.name!r} "
+                f"describes, and nothing tells where the entries of {name!r} stand in it: give an "
+                "index"
+            )
+        return Place(axis, size, None, None, True, _checked(positions, site, where), word, axes,
                      True)  # fmt: skip
     if isinstance(index, PerExample):
         if index.axis not in axes or index.axis == name:
@@ -178,7 +188,7 @@ def place_of(index: Any, axis: int, site: Site, table: SiteTable) -> Place | Non
                 f"{where}: per_example has {index.index.shape[0]} positions for "
                 f"{site.shape[of]} entries of axis {index.axis!r}"
             )
-        return Place(axis, size, index.index, of, True, _checked(positions, axes, where), None,
+        return Place(axis, size, index.index, of, True, _checked(positions, site, where), None,
                      axes, True)  # fmt: skip
     if positions is None or isinstance(index, slice):
         return None
@@ -202,22 +212,29 @@ def place_of(index: Any, axis: int, site: Site, table: SiteTable) -> Place | Non
         if low := [i for i in items if i < -size]:
             raise SiteError(f"{where}: index {low[0]} is out of range for length {size}")
         wanted = jnp.asarray(items, jnp.int32)
-    _check_axes(positions, axes, where)
+    _check_axes(positions, site, where)
     return Place(axis, size, wanted, None, scalar, positions, None, axes, traced)
 
 
-def _checked(positions: Site | None, axes: tuple[str, ...], where: str) -> Site | None:
+def _checked(positions: Site | None, site: Site, where: str) -> Site | None:
     if positions is not None:
-        _check_axes(positions, axes, where)
+        _check_axes(positions, site, where)
     return positions
 
 
-def _check_axes(other: Site, axes: tuple[str, ...], where: str) -> None:
-    if odd := [a for a in other.axes or () if a not in axes]:
-        raise SiteError(
-            f"{where}: positions are found through site {other.name!r}, whose axes {other.axes} "
-            f"are not all the site's: {odd[0]!r} is missing"
-        )
+def _check_axes(other: Site, site: Site, where: str) -> None:
+    sizes = dict(zip(site.axes or (), site.shape, strict=True))
+    for name, size in zip(other.axes or (), other.shape, strict=True):
+        if name not in sizes:
+            raise SiteError(
+                f"{where}: positions are found through site {other.name!r}, whose axes "
+                f"{other.axes} are not all the site's: {name!r} is missing"
+            )
+        if sizes[name] != size:
+            raise SiteError(
+                f"{where}: positions are found through site {other.name!r}, which has {size} "
+                f"entries along {name!r}, and this site has {sizes[name]}"
+            )
 
 
 def _is_word(site: Site) -> bool:
@@ -225,16 +242,31 @@ def _is_word(site: Site) -> bool:
 
 
 def _nearest(name: str, site: Site, table: SiteTable, having: str | None) -> Site | None:
-    """The site of a name, of all before `site` the one in the innermost scope around it."""
+    """The site of a name, of all before `site` the one in the innermost scope around it.
+
+    Args:
+      name: the site's own name.
+      site: where it is needed.
+      table: all sites.
+      having: what its last axis must be, or None for any.
+
+    Raises:
+      SiteError: it stands before, but its value cannot be had at the site.
+    """
     scopes = site.base.split("/")[:-1]
+    earlier = table[: list(table).index(site)]
     for depth in range(len(scopes), -1, -1):
         base = "/".join([*scopes[:depth], name])
-        found = [
-            s
-            for s in table
-            if s.base == base and _is_word(s) and s.before(site) and not s.blocked
-            if having is None or having in (s.axes or ())
-        ]
+        found = [s for s in earlier if s.base == base and _is_word(s)]
+        if having is not None:
+            found = [s for s in found if (s.axes or ())[-1:] == (having,)]
+        usable = [s for s in found if s.before(site) and not s.blocked]
+        if usable:
+            return usable[-1]
         if found:
-            return found[-1]
+            why = found[-1].blocked or "inside a body that has ended (a jit, a loop, a branch)"
+            raise SiteError(
+                f"site {site.name!r}: its positions are those of site {found[-1].name!r}, which "
+                f"cannot be had here: it is {why}; tag it in the body around both"
+            )
     return None

@@ -253,3 +253,6 @@ def test_windows_that_cannot_be_are_refused():
             data.windows([np.array([1])], length, stride, end=0)
     with pytest.raises(ValueError, match="no documents"):
         data.windows([], 8, 4, end=0)
+    for ids in ([-1], [0], [0.5]):
+        with pytest.raises(ValueError, match="documents: "):
+            data.windows([np.array(ids)], 8, 4, end=0)

@@ -120,6 +120,17 @@ def test_padding_on_either_side_changes_nothing(family):
     assert acts["left"]["last_prompt"].tolist() == acts["right"]["last_prompt"].tolist() == [5, 8]
 
 
+def test_ids_of_padding_are_ignored():
+    model, params = network("gpt2")
+    ids, real = tokens(1), np.arange(9)[None] < 6
+    apply = jax.jit(model.apply)
+    for bad in (-100, 99):
+        strange = np.where(real, ids, bad)
+        out = apply(params, strange, mask=real)
+        chex.assert_trees_all_close(out[:, :6], apply(params, ids[:, :6]), atol=1e-5)
+        model.apply(jax.tree.map(jnp.zeros_like, params), strange, mask=real)  # known ids: no error
+
+
 def test_documents_of_one_row_do_not_see_one_another():
     for family in ("gpt2", "llama"):
         model, params = network(family)
@@ -131,6 +142,11 @@ def test_documents_of_one_row_do_not_see_one_another():
         chex.assert_trees_all_close(out[:, 3:7], apply(params, ids[:, 3:7]), atol=1e-5)
         changed = apply(params, ids.at[0, 1].set(5), segments=segments)
         assert (changed[:, 3:7] == out[:, 3:7]).all()
+        # padding inside a document, and a document in two pieces
+        apart = apply(params, ids, segments=jnp.array([[1, 0, 1, 2, 2, 1, 0, 2, 2]]))
+        one = apply(params, ids, mask=jnp.array([[1, 0, 1, 0, 0, 1, 0, 0, 0]], bool))
+        at = jnp.array([0, 2, 5])
+        chex.assert_trees_all_close(apart[:, at], one[:, at], atol=1e-5)
 
 
 def test_scanned_and_unrolled_have_the_same_parameters_and_numbers():
@@ -156,7 +172,7 @@ def test_sites_are_those_of_the_design_and_hold_what_they_say():
         "resid_pre", "attn/q", "attn/k", "attn/v", "attn/scores", "attn/pattern", "attn/heads",
         "attn/out", "resid_mid", "mlp/pre", "mlp/post", "mlp/out", "resid_post",
     ]  # fmt: skip
-    names = ["positions", "last_prompt", "embed", *(f"blocks/{b}" for b in blocks)]
+    names = ["last_prompt", "positions", "embed", *(f"blocks/{b}" for b in blocks)]
     assert [s.name for s in aj.sites(model.apply)(params, ids)] == [*names, "final", "logits"]
     a = {n.removeprefix("blocks/"): x for n, x in acts.items()}
     close = functools.partial(chex.assert_trees_all_close, atol=1e-5)

@@ -176,6 +176,36 @@ def test_a_negative_position_counts_from_the_end_of_the_call():
     chex.assert_trees_all_close(each.logprobs, again.logprobs, atol=1e-6)
 
 
+def test_the_prompt_is_what_generate_was_given():
+    model, params, _ = generator()
+    ids = tokens()
+    edit = aj.edits.add(V)
+    where = [(aj.select("prefill/" + POST, layers=0, at="last_prompt"), edit)]
+
+    @jax.jit
+    def after(p, first, rest):
+        _, cache = models.prefill(model, p, first)
+        run = functools.partial(models.generate, model, steps=2, state=cache)
+        return aj.intervene(run, where)(p, rest)
+
+    got = after(params, ids[:, :4], ids[:, 4:])
+    full = [(aj.select(POST, layers=0, at=8), edit)]
+    logits = jax.jit(aj.intervene(model.apply, full))(params, ids)[:, -1]
+    likely = jnp.max(jax.nn.log_softmax(logits), axis=-1)
+    chex.assert_trees_all_close(got.logprobs[:, 0], likely, atol=1e-5)
+
+
+def test_a_cache_whose_use_is_not_known_is_grown_within_the_context():
+    model, params, _ = generator()
+    ids = tokens()
+    run = functools.partial(models.generate, model, steps=3)
+    cache = models.prefill(model, params, ids[:, :4], slots=20)[1]
+    known = jax.jit(lambda p, t: run(p, t, state=cache))(params, ids[:, 4:5])
+    traced = jax.jit(lambda p, t, c: run(p, t, state=c))(params, ids[:, 4:5], cache)
+    np.testing.assert_array_equal(known.tokens, traced.tokens)
+    assert jnp.isfinite(traced.logprobs).all()
+
+
 LOGITS = jnp.log(jnp.array([[0.5, 0.05, 0.3, 0.15]]))
 
 
@@ -278,6 +308,29 @@ def test_a_sweep_by_layer_equals_the_full_forward_at_every_site(family):
         assert jnp.isnan(sweep(params, ids, RIGHT, jnp.array([2, 0]))[0]).all()
 
 
+def test_a_sweep_has_gradients_and_takes_prompts_as_long_as_the_context():
+    model, params = network("gpt2")
+    ids = tokens(2, SIZES["context"])
+    mask = np.arange(SIZES["context"])[None] < np.array([[1], [SIZES["context"]]])
+    edits = lambda layer, v: {POST: aj.edits.add(v)}  # noqa: E731
+
+    @jax.jit
+    def by_layer(vectors):
+        out = models.sweep_last_token(model, params, ids, edits, vectors, layers=[0], mask=mask)
+        return jnp.sum(out[0, 0] ** 2), out
+
+    @jax.jit
+    def whole(vectors):
+        where = [(aj.select(POST, layers=0, at="last_prompt"), aj.edits.add(vectors[0]))]
+        out = aj.intervene(model.apply, where)(params, ids, mask=mask)
+        out = jnp.stack([out[0, 0], out[1, -1]])
+        return jnp.sum(out**2), out
+
+    (slope, out), (want, full) = (jax.grad(f, has_aux=True)(V[None]) for f in (by_layer, whole))
+    chex.assert_trees_all_close(out[0, 0], full, atol=1e-5)
+    chex.assert_trees_all_close(slope, want, rtol=1e-4, atol=1e-4 * float(jnp.abs(want).max()))
+
+
 def test_layers_alone_can_be_swept_and_are_checked():
     model, params = network("gpt2", scan=False)
     ids = tokens()
@@ -293,6 +346,8 @@ def test_layers_alone_can_be_swept_and_are_checked():
     for bad in ([2], [-3], []):
         with pytest.raises(ValueError, match="layers: expected"):
             sweep(layers=bad)
+    with pytest.raises(ValueError, match="chunk: expected at least 1"):
+        sweep(layers=[0], chunk=0)
 
 
 def test_a_sweep_over_prompts_of_one_token():

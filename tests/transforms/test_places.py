@@ -212,3 +212,73 @@ def test_positions_per_example_need_integers_and_an_axis():
     plain = aj.select("positions", at=aj.per_example([0, 4]))  # no positions before: plain indices
     assert read(plain).tolist() == [-1, 14]
     assert aj.parse_selector({"site": "h", "at": {"seq": "first"}}).at["seq"].name == "first"
+
+
+def test_other_axes_of_the_positions_are_indexed_as_ever():
+    got = read(aj.select("h", at={"batch": 1}))
+    chex.assert_trees_all_close(got, RAW["h"][:, 1], atol=1e-6)
+    got = read(aj.select("h", at={"batch": 1, "seq": 12}))
+    chex.assert_trees_all_close(got, RAW["h"][:, 1, 2], atol=1e-6)
+    edit = (aj.select("out", at={"batch": [0], "seq": 2}), aj.edits.replace(7.0))
+    want = np.asarray(network(X)).copy()
+    want[0, 4] = 7
+    chex.assert_trees_all_close(aj.intervene(network, [edit])(X), want, atol=1e-6)
+
+
+def tagged(x, places, name="positions", axes="batch seq"):
+    places = aj.tag(places, name, axes=axes)
+    return aj.tag(x + 0.0 * places.sum().astype(x.dtype), "h", axes="batch seq d")
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 4), (1, 5), (3, 5)])
+def test_positions_of_another_size_are_refused(shape):
+    f = lambda x: tagged(x, jnp.zeros(shape, jnp.int32))  # noqa: E731
+    with pytest.raises(aj.SiteError, match=r"site 'positions', which has . entries along"):
+        read(aj.select("h", at=0), f)
+
+
+def test_positions_that_cannot_be_reached_are_not_passed_over():
+    def inside(x):
+        places = jax.jit(lambda: aj.tag(PLACES, "positions", axes="batch seq"))()
+        return aj.tag(x + 0.0 * places.sum().astype(x.dtype), "h", axes="batch seq d")
+
+    with pytest.raises(aj.SiteError, match="'positions', which cannot be had here: it is inside a"):
+        read(aj.select("h", at=0), inside)
+    # of no concern where they come later, or have another meaning
+    chex.assert_trees_all_close(
+        read(aj.select("a/h", at=0), lambda x: _scoped(x)), X[:, 0], atol=1e-6
+    )
+    floats = lambda x: tagged(x, jnp.zeros((2, 5)))  # noqa: E731
+    chex.assert_trees_all_close(read(aj.select("h", at=0), floats), X[:, 0], atol=1e-6)
+
+
+def _scoped(x):
+    with aj.scope("a"):
+        x = aj.tag(x, "h", axes="batch seq d")
+    return tagged(x, PLACES)
+
+
+def test_of_repeated_positions_the_first_is_meant():
+    places = jnp.array([[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]])
+    f = lambda x: tagged(x, places)  # noqa: E731
+    chex.assert_trees_all_close(read(aj.select("h", at=1), f), X[:, 1], atol=1e-6)
+    out = aj.intervene(f, [(aj.select("h", at=1), aj.edits.add(100.0))])(X)
+    chex.assert_trees_all_close(out, X.at[:, 1].add(100.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint32])
+def test_positions_may_be_any_integers(dtype):
+    f = lambda x: tagged(x, jnp.arange(10, dtype=dtype).reshape(2, 5))  # noqa: E731
+    chex.assert_trees_all_close(read(aj.select("h", at=7), f)[1], X[1, 2], atol=1e-6)
+
+
+def test_a_word_is_no_position_along_another_axis():
+    def f(x):
+        places = aj.tag(PLACES, "positions", axes="batch seq")
+        first = aj.tag(places[:, 0], "first", axes="batch")
+        used = 0.0 * (places.sum() + first.sum()).astype(x.dtype)
+        return aj.tag(x @ x.mT + used, "scores", axes="batch seq key")
+
+    with pytest.raises(aj.SiteError, match="nothing tells where the entries of 'key' stand"):
+        read(aj.select("scores", at={"key": "first"}), f)
+    assert read(aj.select("scores", at={"seq": "first", "key": 1}), f).shape == (2,)

@@ -83,11 +83,14 @@ class DecoderModule(nnx.Module):
     ) -> Float[Array, "batch seq vocab"]:
         """Logits, from what enters a block; the blocks below are not run."""
 
-        def body(i: Array, x: Array) -> Array:
-            return self._block(x, i, tokens, cache)
+        def body(x: Array, i: Array) -> tuple[Array, None]:
+            # a loop of fixed length, so that it has a derivative backwards; what is skipped is free
+            run = lambda x: self._block(x, i, tokens, cache)  # noqa: E731
+            return jax.lax.cond(i >= layer, run, lambda x: x, x), None
 
         with aj.scope("above"):
-            return self._logits(jax.lax.fori_loop(layer, self.config.layers, body, x))
+            every = jnp.arange(self.config.layers, dtype=jnp.int32)
+            return self._logits(jax.lax.scan(body, x, every)[0])
 
     def _block(self, x: Array, layer: Array, tokens: Tokens, cache: Cache) -> Array:
         graph, params = nnx.split(self.blocks)

@@ -86,7 +86,8 @@ def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
     - `tokens`: integers `[B, T]`.
     - `state`: a `Cache`: the tokens follow those in it.
     - `key`: for dropout, with `train=True`.
-    - `mask`: booleans `[B, T]`, True for tokens and False for padding, on either side.
+    - `mask`: booleans `[B, T]`, True for tokens and False for padding, anywhere; its ids are
+      ignored.
     - `segments`: integers `[B, T]`, the number of the document that each token is of; 0 for
       padding. Documents do not see one another, and positions begin anew in each.
 
@@ -124,6 +125,7 @@ def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
     ) -> Any:
         ids = _ids(tokens, config)
         mask, segments = _marks(mask, segments, ids.shape, state)
+        _check_ids(tokens, mask if segments is None else segments, config)
         noise = None
         if train and config.dropout:
             if key is None:
@@ -151,14 +153,21 @@ def _ids(tokens: Any, config: DecoderConfig) -> Array:
             f"tokens: {ids.shape[1]} a sequence, but the decoder's context is {config.context}: "
             "cut them, or build it with a larger context="
         )
-    values = known(tokens)
-    if values is not None and not 0 <= values.min() <= values.max() < config.vocab:
-        wrong = values[(values < 0) | (values >= config.vocab)]
+    return ids.astype(jnp.int32)
+
+
+def _check_ids(tokens: Any, marks: Array | None, config: DecoderConfig) -> None:
+    """Refuse ids outside the vocabulary, where they are known; padding may be any id."""
+    values, real = known(tokens), None if marks is None else known(marks)
+    if values is None or (marks is not None and real is None):
+        return
+    values = values.ravel() if real is None else values[real > 0]
+    wrong = values[(values < 0) | (values >= config.vocab)]
+    if len(wrong):
         raise ValueError(
             f"tokens: id {wrong[0]} is outside the vocabulary 0..{config.vocab - 1} "
             f"({len(wrong)} of {values.size} are): is this the decoder's tokenizer?"
         )
-    return ids.astype(jnp.int32)
 
 
 def _marks(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +64,13 @@ def prefill(
     Raises:
       ValueError: as `model.apply`.
     """
-    cache = model.init_cache(prompt_shape(tokens)[0]) if state is None else state
+    batch, seq = prompt_shape(tokens, mask)
+    cache = model.init_cache(batch) if state is None else state
     if state is not None and slots is not None and slots > cache.slots:
         cache = cache.grown(slots)
+    # these tokens are the prompt, whatever stands before them
+    count = seq if mask is None else jnp.asarray(mask).sum(1, dtype=jnp.int32)
+    cache = dataclasses.replace(cache, prompt=cache.lengths + count)
     logits, cache = model.apply(params, tokens, state=cache, mask=mask)
     if state is None and slots is not None:
         cache = cache.grown(slots)
@@ -91,7 +97,8 @@ def _last(logits: Array, mask: Array | None) -> Array:
         return logits[:, -1]
     mask = jnp.asarray(mask)
     last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-    return jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
+    out = jnp.take_along_axis(logits, last[:, None, None], axis=1)[:, 0]
+    return jnp.where(mask.any(axis=1, keepdims=True), out, jnp.nan)
 
 
 def generate(
@@ -140,11 +147,11 @@ def generate(
         longer than the context; a stop token or `pad` outside the vocabulary.
     """
     seq = prompt_shape(tokens, mask)[1]
-    before = 0 if state is None else _used(state)
-    slots = before + seq + steps - 1
-    _check(model, steps, slots, seq, stop, pad)
+    steps, pad, stop = operator.index(steps), operator.index(pad), list(map(int, stop))
+    slots = _slots(model, steps, seq, state)
+    _check_ids(model, stop, pad)
     check_sampling(model.config.vocab, temperature, top_k, top_p, key)
-    stops = jnp.asarray(list(stop), jnp.int32)
+    stops = jnp.asarray(stop, jnp.int32)
 
     def choose(logits: Array, step: Any) -> tuple[Array, Array]:
         own = None if key is None else jax.random.fold_in(key, step)
@@ -187,23 +194,30 @@ def generate(
     )
 
 
-def _used(cache: Cache) -> int:
-    """Slots taken; all of them where that is not known."""
-    used = known(cache.used)
-    return cache.slots if used is None else int(used)
-
-
-def _check(model: Decoder, steps: int, slots: int, seq: int, stop: Sequence[int], pad: int) -> None:
-    c = model.config
-    if type(steps) is not int or steps < 1:
-        raise ValueError(f"steps: expected an integer >= 1, got {steps!r}")
-    if slots > c.context:
+def _slots(model: Decoder, steps: int, seq: int, state: Cache | None) -> int:
+    """The slots that prompts and new tokens need; where that is not known, what there may be."""
+    if steps < 1:
+        raise ValueError(f"steps: expected an integer >= 1, got {steps}")
+    context, new = model.config.context, seq + steps - 1
+    used = 0 if state is None else known(state.used)
+    if (0 if used is None else int(used)) + new > context:
         raise ValueError(
-            f"generate: prompts of {seq} tokens (padding and cache included: {slots - steps + 1}) "
-            f"and {steps} new ones do not fit into the decoder's context of {c.context}: shorten "
-            "one"
+            f"generate: prompts of {seq} tokens (padding included{_beside(used)}) and {steps} new "
+            f"ones do not fit into the decoder's context of {context}: shorten one"
         )
+    if state is None:
+        return new
+    # a cache that turns out to be too small gives NaN
+    return max(state.slots, min(context, state.slots + new) if used is None else int(used) + new)
+
+
+def _beside(used: Any) -> str:
+    return f", after {int(used)} in the cache" if used is not None and int(used) else ""
+
+
+def _check_ids(model: Decoder, stop: Sequence[int], pad: int) -> None:
+    vocab = model.config.vocab
     for name, ids in (("stop", stop), ("pad", [pad])):
         for i in ids:
-            if not 0 <= int(i) < c.vocab:
-                raise ValueError(f"{name}: token {i} is outside the vocabulary 0..{c.vocab - 1}")
+            if not 0 <= i < vocab:
+                raise ValueError(f"{name}: token {i} is outside the vocabulary 0..{vocab - 1}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from activjax.models._layers import known
 from activjax.models._model import Params
 from activjax.models.decoder import Cache, Decoder
 from activjax.models.decoder._tokens import of_more_text
-from activjax.models.generation._generate import prefill, prompt_shape
+from activjax.models.generation._generate import prompt_shape
 from activjax.transforms import capture, intervene
 
 
@@ -54,17 +55,16 @@ def last_token(
     real = jnp.ones(ids.shape, bool) if mask is None else jnp.asarray(mask)
     if real.shape != ids.shape:
         raise ValueError(f"mask: expected the tokens' shape {list(ids.shape)}, got {real.shape}")
-    at = ids.shape[1] - 1 - jnp.argmax(real[:, ::-1], axis=1)
-    last = jnp.take_along_axis(ids, at[:, None], axis=1)
-    if mask is None:
-        prefix, rest = ids[:, :-1], None
-    else:
-        prefix, rest = ids, real & (jnp.arange(ids.shape[1]) != at[:, None])
+    if mask is not None:  # turn each prompt until its last token is in the last column
+        turn = jnp.argmax(real[:, ::-1], axis=1)[:, None]
+        order = (jnp.arange(ids.shape[1]) - turn) % ids.shape[1]
+        ids, real = (jnp.take_along_axis(x, order, axis=1) for x in (ids, real))
+    last, prefix, rest = ids[:, -1:], ids[:, :-1], None if mask is None else real[:, :-1]
     if not prefix.shape[1]:
         return last, model.init_cache(ids.shape[0], 1)
-    _, cache = prefill(model, params, prefix, mask=rest, slots=prefix.shape[1] + 1)
-    # the prompt ends with the token that is left
-    return last, dataclasses.replace(cache, prompt=cache.lengths + 1)
+    _, cache = model.apply(params, prefix, state=model.init_cache(ids.shape[0]), mask=rest)
+    # the prompt ends with the token that is left, for which there is room
+    return last, dataclasses.replace(cache.grown(ids.shape[1]), prompt=cache.lengths + 1)
 
 
 def sweep_last_token(
@@ -92,7 +92,8 @@ def sweep_last_token(
       tokens: prompts.
       edits: `edits(*values)`, of one entry of each of `over`, returns what `intervene` takes; with
         `layers`, `edits(layer, *values)` returns edits of sites `blocks/...` without `layers=`,
-        made in that layer. All are made at the last prompt position, whatever the selectors' `at`.
+        made in that layer. The call that they edit holds the last prompt token alone, so they need
+        no `at`.
       *over: arrays, or pytrees of arrays, with a leading axis: vectors, strengths.
       layers: the layers to edit, one at a time; they may be traced.
       mask: True for tokens, False for padding on either side.
@@ -111,6 +112,8 @@ def sweep_last_token(
     sizes = [_size(i, axis) for i, axis in enumerate(over)]
     if layers is None and not sizes:
         raise ValueError("sweep_last_token: give layers=, or at least one array to sweep over")
+    if chunk is not None and operator.index(chunk) < 1:
+        raise ValueError(f"chunk: expected at least 1 combination at a time, got {chunk}")
     last, cache = last_token(model, params, tokens, mask=mask)
     over = jax.tree.map(jnp.asarray, over)
 
