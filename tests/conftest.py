@@ -2,15 +2,9 @@
 
 import contextlib
 import os
-import sys
 
-# Nearly all of the tests' time is compiling small programs: LLVM's passes are left out, but for the
-# slow tests, where all of them run as users do. Set before the workers start, which inherit it.
-os.environ.setdefault("ACTIVJAX_TESTS_LEVEL", "3" if "--slow" in sys.argv else "0")
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
-    + f" --xla_backend_optimization_level={os.environ['ACTIVJAX_TESTS_LEVEL']}"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")

@@ -32,6 +32,10 @@ FAMILIES = {
 }  # fmt: skip
 
 
+SLOW = [pytest.param(f, marks=pytest.mark.slow) for f in ("qwen2", "bare")]
+FEW = ["gpt2", "neox", "llama", "qwen3", *SLOW]
+
+
 @functools.cache
 def network(family, **more):
     """A decoder and parameters with nothing at its default: biases and scales matter."""
@@ -54,7 +58,7 @@ def tokens(batch=2, seq=9, seed=2):
     return jnp.asarray(drawn, jnp.int32)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FEW)
 def test_logits_are_those_written_out_by_hand(family):
     model, params = network(family)
     ids = tokens()
@@ -67,7 +71,7 @@ def test_logits_are_those_written_out_by_hand(family):
     assert got.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FEW[1:])
 def test_cached_decoding_equals_the_full_forward(family):
     model, params = network(family)
     ids = tokens()

@@ -39,7 +39,7 @@ def continued(apply, params, ids, steps=STEPS):
     return ids[:, -steps:]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_greedy_tokens_are_those_of_the_full_forward(family):
     model, params, generate = generator(family)
     ids = tokens()
@@ -115,13 +115,17 @@ def test_steps_are_captured_one_by_one():
     ("selector", "full"),
     [
         ("**/" + POST, POST),
-        ("prefill/" + POST, aj.select(POST, at=list(range(9)))),
+        pytest.param("prefill/" + POST, aj.select(POST, at=list(range(9))), marks=pytest.mark.slow),
         (
             aj.select("decode/" + POST, layers=1, loops={"steps": 2}),
             aj.select(POST, layers=1, at=11),
         ),
         (aj.select("**/" + POST, layers=0, at=11), aj.select(POST, layers=0, at=11)),
-        (aj.select("**/" + POST, layers=0, at=4), aj.select(POST, layers=0, at=4)),
+        pytest.param(
+            aj.select("**/" + POST, layers=0, at=4),
+            aj.select(POST, layers=0, at=4),
+            marks=pytest.mark.slow,
+        ),
         (
             aj.select("**/" + POST, layers=0, at="last_prompt"),
             aj.select(POST, layers=0, at=aj.per_example([8, 8])),

@@ -13,7 +13,11 @@ SMALL = {
     "lazy_neuron": ["widths=[16]", "epochs=2", "seeds=2", "measure_epochs=[0]"],
     "covariance_spectra": ["width=16", "epochs=2", "seeds=2"],
     "suppressors": ["rows=500", "seeds=2", "batch=100"],
-}
+    "lm_stdlib": [
+        "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
+        "measurements=2", "measured_rows=4",
+    ],
+}  # fmt: skip
 
 
 SWEEPS = {
