@@ -128,26 +128,37 @@ class Steps:
 Level = Indices | Steps
 
 
+def integers(index: Index, where: str) -> tuple[tuple[int, ...] | jax.Array, bool]:
+    """An index as Python integers or an int32 array, and whether it is a single one.
+
+    Raises:
+      SiteError: it is no integer and no list or array `[k]` of them.
+    """
+    if isinstance(index, jax.Array):
+        if index.ndim > 1 or not jnp.issubdtype(index.dtype, jnp.integer):
+            raise SiteError(f"{where}: expected integers of shape [] or [k], got {index.aval}")
+        return index.astype(jnp.int32), index.ndim == 0
+    scalar = isinstance(index, int)
+    items = [index] if scalar else list(index) if isinstance(index, (list, tuple)) else None
+    if items is None or not all(type(i) is int for i in items):
+        raise SiteError(f"{where}: expected an int, a list of ints or an array, got {index!r}")
+    return tuple(items), scalar
+
+
 def indices(index: Index, length: int | None, where: str) -> Indices:
     """Check and resolve an index along an axis of a known length.
 
     Raises:
       SiteError: a concrete index is out of range, repeated, or no index at all.
     """
-    if isinstance(index, jax.Array):
-        if index.ndim > 1 or not jnp.issubdtype(index.dtype, jnp.integer):
-            raise SiteError(f"{where}: expected integers of shape [] or [k], got {index.aval}")
-        index = index.astype(jnp.int32)
-        if length is None:
-            return Indices(index, index.ndim == 0, None)
-        values = jnp.where((index < 0) & (index >= -length), index + length, index)
-        return Indices(values, index.ndim == 0, length)
     if isinstance(index, slice) and length is not None:
         return Indices(tuple(range(length)[index]), False, length)
-    scalar = isinstance(index, int)
-    items = [index] if scalar else list(index) if isinstance(index, (list, tuple)) else None
-    if items is None or not all(type(i) is int for i in items):
-        raise SiteError(f"{where}: expected an int, a list of ints or an array, got {index!r}")
+    items, scalar = integers(index, where)
+    if isinstance(items, jax.Array):
+        if length is None:
+            return Indices(items, scalar, None)
+        values = jnp.where((items < 0) & (items >= -length), items + length, items)
+        return Indices(values, scalar, length)
     for i in items:
         if length is None and i < 0:
             raise SiteError(f"{where}: index {i}, but the length is not known: count from 0")

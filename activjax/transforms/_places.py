@@ -19,7 +19,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Int
 
 from activjax.transforms._holes import spoil
-from activjax.transforms._indices import Settling
+from activjax.transforms._indices import Settling, integers
 from activjax.transforms._names import SiteError
 from activjax.transforms._sites import Site, SiteTable
 
@@ -158,68 +158,73 @@ def place_of(index: Any, axis: int, site: Site, table: SiteTable) -> Place | Non
     name, axes = (site.axes or ())[axis], site.axes or ()
     where = f"site {site.name!r}, axis {name!r}"
     positions = _nearest(POSITIONS, site, table, having=name)
-    size = site.shape[axis]
+    wanted: Any = None
+    word, of, scalar, traced = None, None, True, True
     if isinstance(index, Word):
-        word = _nearest(index.name, site, table, having=None)
-        if word is None:
-            near = [s.name for s in table if _is_word(s)]
-            raise SiteError(
-                f"{where}: {index.name!r} is no site of integers before it; there are 'last', "
-                f"indices, and the sites {near or 'none'}"
-            )
-        _check_axes(word, site, where)
-        if name in (word.axes or ()):
-            raise SiteError(f"{where}: site {word.name!r} runs along this axis itself")
-        other = None if positions else _nearest(POSITIONS, site, table, having=None)
-        if other is not None:
-            raise SiteError(
-                f"{where}: {index.name!r} is a position in the sequence that {other.name!r} "
-                f"describes, and nothing tells where the entries of {name!r} stand in it: give an "
-                "index"
-            )
-        return Place(axis, size, None, None, True, _checked(positions, site, where), word, axes,
-                     True)  # fmt: skip
-    if isinstance(index, PerExample):
-        if index.axis not in axes or index.axis == name:
-            raise SiteError(f"{where}: per_example(axis={index.axis!r}), but its axes are {axes}")
-        of = axes.index(index.axis)
-        if index.index.shape[0] != site.shape[of]:
-            raise SiteError(
-                f"{where}: per_example has {index.index.shape[0]} positions for "
-                f"{site.shape[of]} entries of axis {index.axis!r}"
-            )
-        return Place(axis, size, index.index, of, True, _checked(positions, site, where), None,
-                     axes, True)  # fmt: skip
-    if positions is None or isinstance(index, slice):
+        word = _word(index.name, axis, site, table, where, positions)
+    elif isinstance(index, PerExample):
+        wanted, of = index.index, _along_axis(index, axis, site, where)
+    elif positions is None or isinstance(index, slice):
         return None
-    traced = isinstance(index, jax.Array)
-    if traced:
-        if index.ndim > 1 or not jnp.issubdtype(index.dtype, jnp.integer):
-            raise SiteError(f"{where}: expected integers of shape [] or [k], got {index.aval}")
-        if index.shape == (0,):
-            return None
-        scalar = index.ndim == 0
-        wanted = jnp.atleast_1d(index)
     else:
-        scalar = type(index) is int
-        items = [index] if scalar else index
-        if not isinstance(items, (list, tuple)) or not all(type(i) is int for i in items):
-            raise SiteError(f"{where}: expected an int, a list of ints or an array, got {index!r}")
-        if all(i < 0 for i in items):
+        items, scalar = integers(index, where)
+        traced = isinstance(items, jax.Array)
+        if not traced and all(i < 0 for i in items):
             return None  # from the end of what is given: no need to look
-        if len(set(items)) < len(items):
-            raise SiteError(f"{where}: an index is repeated in {index!r}")
-        if low := [i for i in items if i < -size]:
-            raise SiteError(f"{where}: index {low[0]} is out of range for length {size}")
-        wanted = jnp.asarray(items, jnp.int32)
-    _check_axes(positions, site, where)
-    return Place(axis, size, wanted, None, scalar, positions, None, axes, traced)
-
-
-def _checked(positions: Site | None, site: Site, where: str) -> Site | None:
+        _check_known(items, site.shape[axis], where)
+        wanted = jnp.atleast_1d(jnp.asarray(items, jnp.int32))
+        if not wanted.shape[0]:
+            return None
     if positions is not None:
         _check_axes(positions, site, where)
-    return positions
+    return Place(axis, site.shape[axis], wanted, of, scalar, positions, word, axes, traced)
+
+
+def _word(
+    word: str, axis: int, site: Site, table: SiteTable, where: str, positions: Site | None
+) -> Site:
+    """The site that a word names, checked to hold positions along the axis."""
+    name = (site.axes or ())[axis]
+    found = _nearest(word, site, table, having=None)
+    if found is None:
+        near = [s.name for s in table if _is_word(s)]
+        raise SiteError(
+            f"{where}: {word!r} is no site of integers before it; there are 'last', indices, and "
+            f"the sites {near or 'none'}"
+        )
+    _check_axes(found, site, where)
+    if name in (found.axes or ()):
+        raise SiteError(f"{where}: site {found.name!r} runs along this axis itself")
+    other = None if positions else _nearest(POSITIONS, site, table, having=None)
+    if other is not None:
+        raise SiteError(
+            f"{where}: {word!r} is a position in the sequence that {other.name!r} describes, and "
+            f"nothing tells where the entries of {name!r} stand in it: give an index"
+        )
+    return found
+
+
+def _along_axis(index: PerExample, axis: int, site: Site, where: str) -> int:
+    """The axis of the site that positions for each example run along."""
+    axes = site.axes or ()
+    if index.axis not in axes or index.axis == axes[axis]:
+        raise SiteError(f"{where}: per_example(axis={index.axis!r}), but its axes are {axes}")
+    of = axes.index(index.axis)
+    if index.index.shape[0] != site.shape[of]:
+        raise SiteError(
+            f"{where}: per_example has {index.index.shape[0]} positions for {site.shape[of]} "
+            f"entries of axis {index.axis!r}"
+        )
+    return of
+
+
+def _check_known(items: Any, size: int, where: str) -> None:
+    if isinstance(items, jax.Array):
+        return
+    if len(set(items)) < len(items):
+        raise SiteError(f"{where}: an index is repeated in {list(items)!r}")
+    if low := [i for i in items if i < -size]:
+        raise SiteError(f"{where}: index {low[0]} is out of range for length {size}")
 
 
 def _check_axes(other: Site, site: Site, where: str) -> None:

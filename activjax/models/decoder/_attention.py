@@ -39,8 +39,7 @@ class Attention(nnx.Module):
         self.q = Linear(c.width, inner, c, bias=qkv, rngs=rngs)
         self.k = Linear(c.width, shared, c, bias=qkv, rngs=rngs)
         self.v = Linear(c.width, shared, c, bias=qkv, rngs=rngs)
-        gain = 1 / math.sqrt(2 * c.layers)  # the residual stream keeps its size over depth
-        self.out = Linear(inner, c.width, c, bias=c.bias is True, gain=gain, rngs=rngs)
+        self.out = Linear(inner, c.width, c, bias=c.bias is True, gain=c.residual_gain, rngs=rngs)
         self.q_norm = head_norm(c) if c.qk_norm else None
         self.k_norm = head_norm(c) if c.qk_norm else None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -42,8 +40,7 @@ class MLP(nnx.Module):
         self.activation = c.activation
         self.pre = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs)
         self.up = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs) if c.gated else None
-        gain = 1 / math.sqrt(2 * c.layers)
-        self.out = Linear(c.hidden, c.width, c, bias=bias, gain=gain, rngs=rngs)
+        self.out = Linear(c.hidden, c.width, c, bias=bias, gain=c.residual_gain, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch seq d"]) -> Float[Array, "batch seq d"]:
         """What the MLP adds."""

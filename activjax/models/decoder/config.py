@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,11 @@ class DecoderConfig:
     def hidden(self) -> int:
         """Hidden units of an MLP."""
         return 4 * self.width if self.mlp_width is None else self.mlp_width
+
+    @property
+    def residual_gain(self) -> float:
+        """Scale of the kernels that add to the residual stream: it keeps its size over depth."""
+        return 1 / math.sqrt(2 * self.layers)
 
     @property
     def rotated(self) -> int:

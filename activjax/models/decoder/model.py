@@ -51,7 +51,8 @@ class Decoder(Model):
             from the first call as long as the tokens given: `Cache.grown` makes room for more.
 
         Raises:
-          ValueError: no sequences, or more slots than the decoder's context.
+          ValueError: no sequences, or a negative number of slots. Of more slots than the decoder's
+            context `apply` complains.
         """
         c = self.config
         if batch < 1 or slots < 0:

@@ -142,6 +142,7 @@ def sweep_last_token(
 
     before = capture(clean, "**/resid_pre", out=False)(cache)
     before = jnp.concatenate([x.reshape(-1, *x.shape[-3:]) for x in before.values()])
+    ready, own = of_more_text(last, None, cache)
 
     def one_layer(layer: Array) -> Any:
         entering = jax.lax.dynamic_index_in_dim(before, layer, keepdims=False)
@@ -153,7 +154,6 @@ def sweep_last_token(
         def one(*values: Any) -> Any:
             # nothing before the edit depends on it: that is computed once
             x = intervene(block, edits(layer, *values))(cache, entering)
-            ready, own = of_more_text(last, None, cache)
             rest = {"layer": layer + 1, "tokens": ready, "cache": own}
             logits = model.part(params, x, method="above", **rest)[:, 0]
             inside = (layer >= 0) & (layer < model.config.layers)
