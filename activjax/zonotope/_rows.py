@@ -1,0 +1,145 @@
+"""The arrangement of a data matrix: exact integer normals, one to a hyperplane."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A data matrix as a central arrangement, in exact arithmetic.
+
+    Floats are dyadic rationals and a positive factor of a row changes no pattern, so each row is
+    the primitive integer vector in its direction. Rows that are parallel (either sign) share a
+    line; zero rows have none.
+
+    Attributes:
+        given: `[n, d]`, the rows as they came: float64 (exact), or Python numbers where these are
+            too large for it.
+        lines: `[n_lines, rank]` integers (int64, or Python integers in an object array), of full
+            column rank, pairwise not parallel, each oriented as the first row on it.
+        of: `[n]`, the line of each row; -1 for a zero row.
+        sign: `[n]`, +1 or -1, the orientation of each row against its line; 0 for a zero row.
+        columns: `[rank]`, the columns of the matrix that are kept; the others are combinations of
+            them, so that a weight vector with zeros there reaches every pattern.
+    """
+
+    given: np.ndarray
+    lines: np.ndarray
+    of: np.ndarray
+    sign: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def plain(self) -> bool:
+        """Whether the patterns of lines are those of rows, unit for unit."""
+        return len(self.of) == len(self.lines) and bool((self.sign == 1).all())
+
+
+def rows_of(X: Any, what: str = "X") -> Rows:
+    """The arrangement of the rows of a matrix.
+
+    Args:
+        X: `[n, d]` real numbers, n, d >= 1: floats, integers, or Python's integers and fractions.
+        what: how errors call it.
+
+    Raises:
+        ValueError: another shape, nothing in it, NaN or infinite entries.
+        TypeError: entries that are not real numbers.
+    """
+    given = _given(X, what)
+    lines: list[tuple[int, ...]] = []
+    known: dict[tuple[int, ...], int] = {}
+    of, sign = np.full(len(given), -1), np.zeros(len(given), np.int8)
+    for i, row in enumerate(_integers(given)):
+        divisor = math.gcd(*row)
+        if divisor == 0:
+            continue
+        row = tuple(v // divisor for v in row)
+        opposite = tuple(-v for v in row)
+        if row in known or opposite in known:
+            of[i], sign[i] = (known[row], 1) if row in known else (known[opposite], -1)
+        else:
+            of[i], sign[i] = len(lines), 1
+            known[row] = len(lines)
+            lines.append(row)
+    columns = _independent_columns(lines)
+    kept = [[row[c] for c in columns] for row in lines]
+    # A combination of other columns may have held the last odd factor.
+    kept = [[v // math.gcd(*row) for v in row] for row in kept]
+    return Rows(given, _array(kept, len(columns)), of, sign, np.array(columns, np.int64))
+
+
+def _given(X: Any, what: str) -> np.ndarray:
+    x = np.asarray(X)
+    if x.ndim != 2:
+        hint = "; for a single example use x[None]" if x.ndim == 1 else ""
+        raise ValueError(f"{what} has shape {x.shape}, expected [n, d], examples in rows{hint}")
+    if 0 in x.shape:
+        raise ValueError(f"{what} has shape {x.shape}: there is nothing in it, expected n, d >= 1")
+    if x.dtype == object:
+        if not all(isinstance(v, (int, Fraction, np.integer)) for v in x.flat):
+            raise TypeError(f"{what}: entries of an object array must be int or Fraction")
+        return x
+    if x.dtype.kind in "iu" and x.size and max(abs(int(x.min())), abs(int(x.max()))) > 2**53:
+        return x.astype(object)
+    if x.dtype.kind not in "biufV" or (x.dtype.kind == "V" and x.dtype.names is not None):
+        raise TypeError(f"{what} has dtype {x.dtype}, expected real numbers")
+    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+        raise TypeError(f"{what} has dtype {x.dtype}, expected at most float64")
+    x = x.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        i, j = bad[0].tolist()
+        raise ValueError(
+            f"{what} has {len(bad)} NaN or infinite entries, the first at [{i}, {j}]; "
+            "drop or mend those examples"
+        )
+    return x
+
+
+def _integers(given: np.ndarray) -> list[list[int]]:
+    """Each row times a positive number that makes it whole."""
+    if given.dtype == object:
+        rows = []
+        for row in given.tolist():
+            fractions = [Fraction(v) for v in row]
+            scale = math.lcm(*(v.denominator for v in fractions))
+            rows.append([int(v * scale) for v in fractions])
+        return rows
+    mantissa, exponent = np.frexp(given)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    least = np.where(whole != 0, exponent, np.iinfo(np.int32).max).min(axis=1, keepdims=True)
+    shift = np.where(whole != 0, exponent - least, 0)
+    return [
+        [w << s for w, s in zip(ws, ss, strict=True)]
+        for ws, ss in zip(whole.tolist(), shift.tolist(), strict=True)
+    ]
+
+
+def _independent_columns(lines: list[tuple[int, ...]]) -> list[int]:
+    """Columns that span the others, by elimination of one row after another."""
+    basis: dict[int, list[int]] = {}
+    for line in lines:
+        row = list(line)
+        for pivot, other in basis.items():
+            if row[pivot]:
+                a, b = row[pivot], other[pivot]
+                row = [b * v - a * o for v, o in zip(row, other, strict=True)]
+        divisor = math.gcd(*row)
+        if divisor:
+            row = [v // divisor for v in row]
+            basis[next(c for c, v in enumerate(row) if v)] = row
+            if len(basis) == len(line):
+                break
+    return sorted(basis)
+
+
+def _array(rows: list[list[int]], width: int) -> np.ndarray:
+    fits = all(-(2**63) < v < 2**63 for row in rows for v in row)
+    return np.array(rows, np.int64 if fits else object).reshape(len(rows), width)
