@@ -68,6 +68,7 @@ _PACKAGES = [
     "stats",
     "training",
     "transforms",
+    "zonotope",
 ]
 
 

@@ -4,3 +4,8 @@ The patterns are the cells of a central hyperplane arrangement and the vertices 
 `Z = sum_i [0, x_i]`. Enumerations are exact and say how they were certified.
 """
 
+from activjax.zonotope._cells import Cells as Cells, cells as cells, stream as stream
+from activjax.zonotope._counted import count as count
+from activjax.zonotope._neighbours import neighbours as neighbours
+from activjax.zonotope._sample import Sample as Sample, sample as sample
+from activjax.zonotope._vertices import Vertices as Vertices, vertices as vertices

@@ -80,13 +80,16 @@ def full_rank(rows: np.ndarray) -> np.ndarray:
 
 
 def unimodular(d: int, seed: int = 0, steps: int = 20) -> np.ndarray:
-    """`[d, d]` integers of determinant 1 or -1: random elementary column operations."""
+    """`[d, d]` integers of determinant 1 or -1: random elementary column operations.
+
+    Python integers where there are more than 40 steps: entries grow without bound.
+    """
     random = np.random.default_rng(seed)
-    basis = np.eye(d, dtype=np.int64)[random.permutation(d)]
+    basis = np.eye(d, dtype=np.int64)[random.permutation(d)].astype(object)
     for _ in range(steps if d > 1 else 0):
         i, j = random.choice(d, 2, replace=False)
-        basis[:, i] += random.choice([-1, 1]) * basis[:, j]
-    return basis
+        basis[:, i] += int(random.choice([-1, 1])) * basis[:, j]
+    return basis if steps > 40 else basis.astype(np.int64)
 
 
 KNOWN: dict[str, tuple[np.ndarray, int]] = {

@@ -1,0 +1,106 @@
+"""Which engine enumerates an arrangement, and what it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from activjax.zonotope import _device, _generic, _levels
+from activjax.zonotope._coordinates import Coordinates, coordinates
+from activjax.zonotope._exact_line import Degenerate, Redraw
+from activjax.zonotope._generic import Part
+from activjax.zonotope._rows import Rows
+from activjax.zonotope._words import RowBits
+
+Certificate = Literal["generic-certified", "exact-integer", "uncertified"]
+Method = Literal["auto", "generic", "jax", "exact"]
+
+BUDGET = 4 << 30
+"""Bytes that a result may take where no budget is given."""
+_METHODS = ("auto", "generic", "jax", "exact")
+_DRAWS = 4
+_WORTH_A_DEVICE = 1_000_000  # cells
+_IEEE = ("cpu", "gpu", "cuda", "rocm")  # float64 is what the error bound assumes
+
+
+def checked(method: str, budget: int | None, what: str) -> int:
+    """The budget in bytes.
+
+    Raises:
+        ValueError: an unknown method, or a budget that is no positive integer.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"{what}: method is {method!r}, expected one of {', '.join(_METHODS)}")
+    if budget is None:
+        return BUDGET
+    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
+        raise ValueError(f"{what}: budget is {budget!r}, expected a positive number of bytes")
+    return int(budget)
+
+
+def bytes_of(n_cells: int, bits: RowBits) -> int:
+    """What the patterns of that many cells take."""
+    return n_cells * 4 * -(-bits.n // 32)
+
+
+def first_half(
+    rows: Rows, bits: RowBits, method: Method, chunk: int | None = None
+) -> tuple[Coordinates, np.ndarray, Certificate] | None:
+    """Patterns of the cells with the last line positive, by the sweep; None where not simple.
+
+    Returns:
+        The coordinates, `[m, words]` uint64 in the order of the sweep, and the certificate.
+    """
+    for where, engine in _attempts(rows, method):
+        try:
+            parts = [part.words for part in engine(where, bits, **_chunk(chunk))]
+        except Redraw:
+            continue
+        except Degenerate:
+            return None
+        return where, np.concatenate(parts), _certificate(engine)
+    return None
+
+
+def parts(
+    rows: Rows, bits: RowBits, method: Method, chunk: int
+) -> tuple[Iterator[Part], Certificate] | None:
+    """The same part by part: swept once to see that it is simple, then for the cells."""
+    for where, engine in _attempts(rows, method):
+        try:
+            for _ in engine(where, bits, **_chunk(chunk)):
+                pass
+        except Redraw:
+            continue
+        except Degenerate:
+            return None
+        return engine(where, bits, **_chunk(chunk)), _certificate(engine)
+    return None
+
+
+def _attempts(rows: Rows, method: Method) -> Iterator[tuple[Coordinates, Callable[..., Any]]]:
+    n_lines, rank = rows.lines.shape
+    many = 2 * _levels.n_cells(n_lines - 1, rank) > _WORTH_A_DEVICE
+    device = method == "jax" or (method == "auto" and many and jax.default_backend() == "gpu")
+    for seed in range(_DRAWS):
+        yield coordinates(rows.lines, seed), _device.sweep if device else _generic.sweep
+
+
+def _chunk(chunk: int | None) -> dict[str, int]:
+    return {} if chunk is None else {"chunk": chunk}
+
+
+def _certificate(engine: Callable[..., Any]) -> Certificate:
+    trusted = engine is _generic.sweep or jax.default_backend() in _IEEE
+    return "generic-certified" if trusted else "uncertified"
+
+
+def not_general(what: str, method: str) -> ValueError:
+    """The error for an arrangement that the sweep cannot enumerate."""
+    return ValueError(
+        f"{what}: method {method!r} needs rows in general position, and some of these meet in more "
+        'than that allows; use method="auto" or "exact"'
+    )
