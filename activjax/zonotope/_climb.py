@@ -11,7 +11,7 @@ from activjax.zonotope._restrictions import Children, Level
 from activjax.zonotope._walls import Part, exact_beside, walls
 from activjax.zonotope._words import pack
 
-_AT_ONCE = 2**20  # values of forms
+_AT_ONCE = 2**17  # values of forms
 
 
 def climb(

@@ -10,7 +10,7 @@ from activjax.zonotope._basis import basis, smaller
 from activjax.zonotope._integers import primitive
 from activjax.zonotope._restrictions import Level, children, joined, parts, root
 
-_HELD = 2**25  # entries of rows of children that wait to be merged
+_HELD = 2**26  # entries of rows of children that wait to be merged
 
 
 def betti(lines: np.ndarray, limit: int | None = None) -> tuple[int, ...]:
@@ -99,11 +99,9 @@ class _Tree:
         if level.dim <= 2:
             return
         waiting: list[tuple[Level, np.ndarray]] = []
-        for part, times_ in zip(*_split(level, times), strict=True):
-            below = children(part, merge=level.dim > 3)
-            if not below.level.nodes:
-                continue
-            weight = self._gathered(below.level.nodes, below.child, times_[below.node])
+        for begin, end in parts(level):
+            below = children(level, begin, end, merge=level.dim > 3)
+            weight = self._gathered(below.level.nodes, below.child, times[below.node])
             waiting.append((below.level, weight))
             if level.dim == 3 or sum(len(v.codes) for v, _ in waiting) * level.dim > _HELD:
                 self._add(*self._joined(waiting), depth + 1)
@@ -120,9 +118,3 @@ class _Tree:
         total = np.zeros(nodes, self.dtype)
         np.add.at(total, which, times)
         return total
-
-
-def _split(level: Level, times: np.ndarray) -> tuple[list[Level], list[np.ndarray]]:
-    pieces = list(parts(level))
-    ends = np.cumsum([piece.nodes for piece in pieces])[:-1]
-    return pieces, np.split(times, ends)

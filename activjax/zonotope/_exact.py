@@ -115,13 +115,11 @@ def _tree(lines: np.ndarray, limit: int | None) -> tuple[list[Level], list[Child
         # Each node is as many pairs of cells as it has equals, itself included.
         cells += 2 * int((times * (levels[-1].sizes - 1)).sum())
         check_limit(cells, limit)
-        pieces = list(parts(levels[-1]))
-        found = [children(piece) for piece in pieces]
+        found = [children(levels[-1], begin, end) for begin, end in parts(levels[-1])]
         below, which = joined([part.level for part in found])
-        before = np.cumsum([0, *(piece.nodes for piece in pieces)])
         step = Children(
             below,
-            np.concatenate([part.node + b for part, b in zip(found, before)]),
+            np.concatenate([part.node for part in found]),
             np.concatenate([part.normal for part in found]),
             np.concatenate([of[part.child] for part, of in zip(found, which)]),
         )

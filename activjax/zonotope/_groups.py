@@ -80,23 +80,38 @@ def grouped_words(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def grouped_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As `grouped`, of `[n, r]` rows of int64 or Python integers.
 
-    The order is lexicographic where a row packs into 63 bits: restrictions of sorted rows then
-    have many rows in common (see `_restrictions`). Else it is arbitrary.
+    The order of int64 rows is lexicographic: restrictions of sorted rows then have many rows in
+    common (see `_restrictions`). That of Python integers is arbitrary.
     """
-    n = len(rows)
-    if rows.dtype != object and n:
-        low, high = rows.min(axis=0).tolist(), rows.max(axis=0).tolist()
-        bases = [b - a + 1 for a, b in zip(low, high, strict=True)]
-        if np.prod(np.array(bases, object)) < 2**63:
-            key = np.zeros(n, np.int64)
-            for column, base, least in zip(rows.T, bases, low, strict=True):
-                key = key * base + (column - least)
-            return grouped(key)
-        return grouped_words(rows.view(np.uint64) if rows.flags.c_contiguous
-                              else np.ascontiguousarray(rows).view(np.uint64))  # fmt: skip
+    if rows.dtype != object:
+        words = _packed(rows)
+        first, of = grouped_words(words)
+        if words.shape[1] == 1:
+            return first, of
+        order = np.lexsort(words[first].T[::-1])
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return first[order], rank[of]
     for draw in draws():
         residues = rows % int(draw.integers(2**62, 2**63))
         first, of = grouped(hashed(residues.astype(np.uint64), draw))
         if (rows[first[of]] == rows).all():
             return first, of
     raise AssertionError(COLLIDED)
+
+
+def _packed(rows: np.ndarray) -> np.ndarray:
+    """`[n, words]` uint64 in the same order as the rows, several columns to a word."""
+    words = [np.zeros(len(rows), np.uint64)]
+    span = 1
+    for column in rows.T if len(rows) else ():
+        least = int(column.min())
+        base = int(column.max()) - least + 1
+        digits = column.astype(np.uint64) - np.uint64(least % 2**64)  # both modulo 2^64
+        if span * base > 2**64:
+            words.append(digits)
+            span = base
+        else:
+            words[-1] = words[-1] * np.uint64(base % 2**64) + digits
+            span *= base
+    return np.stack(words, axis=1)

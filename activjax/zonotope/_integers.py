@@ -35,7 +35,7 @@ def primitive(rows: np.ndarray) -> np.ndarray:
 
     Two nonzero rows are parallel, in either direction, exactly where their primitive ones agree.
     """
-    rows = narrowed(rows)
+    rows = narrowed(rows) if largest(rows) <= MOST else widened(rows)
     if rows.shape[1] == 0:
         return rows
     divisor = np.abs(np.gcd.reduce(rows, axis=1))  # of one number it is that number

@@ -11,8 +11,8 @@ from jaxtyping import Bool
 from activjax import fit, patterns
 from activjax.patterns import Codes
 from activjax.zonotope._cells import codes_of
-from activjax.zonotope._certify import exact_signs
 from activjax.zonotope._rows import Rows, rows_of
+from activjax.zonotope._signs import exact_signs
 from activjax.zonotope._simplex import in_cone
 from activjax.zonotope._words import pack, row_bits
 
@@ -114,11 +114,7 @@ def _widest(near: np.ndarray) -> fit.LinearProgram:
 
 def _positive(a: np.ndarray, points: np.ndarray) -> np.ndarray:
     """`[m]`: whether all rows are positive at a point, exactly."""
-    return np.asarray((exact_signs(_floats(a), points) > 0).all(axis=1))
-
-
-def _floats(a: np.ndarray) -> np.ndarray:
-    return a.astype(np.float64) if max(map(abs, a.ravel().tolist())) <= 2**53 else a
+    return np.asarray((exact_signs(a, points) > 0).all(axis=1))
 
 
 def _seen(a: np.ndarray, near: np.ndarray, inside: np.ndarray | None) -> np.ndarray:

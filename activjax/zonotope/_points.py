@@ -39,6 +39,8 @@ class Points:
 
     def is_exact(self, index: np.ndarray) -> np.ndarray:
         """Which of these float64 is not enough for."""
+        if not len(self.which):
+            return np.zeros(len(index), bool)
         return np.isin(index, self.which)
 
 
@@ -87,20 +89,18 @@ def lifted(points: np.ndarray, h: np.ndarray, pivots: np.ndarray) -> np.ndarray:
     return found
 
 
-def pace(values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """How close the nearest hyperplane is on the way from a point along a direction.
+def paces(values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """How close the nearest hyperplanes are on the way from a point along h and against it.
 
     Args:
-        values: `[n, R]`, of forms at the point, nonzero; float64 or Python integers.
-        slopes: `[n, R]`, of the same forms at the direction.
+        values: `[n, R]` float64, of forms at the point, nonzero.
+        slopes: `[n, R]`, of the same forms at h.
 
     Returns:
-        `[n]`: no form changes sign before the distance 1 / pace; at least 1/2, and an integer if
-        the values are.
+        `[n, 2]`: no form changes sign before the distance 1 / pace; at least 1/2.
     """
-    if values.dtype != object:
-        return np.maximum(-(slopes / values).min(axis=1), 0.5)
-    return np.maximum(-(slopes // values).min(axis=1), 1)
+    ratio = slopes / values
+    return np.maximum(np.stack([-ratio.min(axis=1), ratio.max(axis=1)], axis=1), 0.5)
 
 
 def beside(
@@ -114,7 +114,13 @@ def beside(
     return units(points + part[:, None] * h)
 
 
-def steps(pace: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """As `beside` of integers: `points * s + h * t` is before any change of sign, `[n, 1]` each."""
+def exact_steps(
+    values: np.ndarray, slopes: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`s, t > 0`, `[n, 1]`, such that `values * s + slopes * t` have the signs of the values.
+
+    Of Python integers. As in `beside`, t / s is random.
+    """
+    pace = np.maximum(-(slopes // values).min(axis=1), 1)
     part = random.integers(2 ** (_BITS - 2), 2**_BITS, len(pace)).astype(object)
     return (pace * 2**_BITS)[:, None], part[:, None]

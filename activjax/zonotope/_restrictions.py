@@ -16,7 +16,7 @@ more of a level's nodes equal, leaves 8 times more pairs of rows below it (measu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from activjax.zonotope._groups import COLLIDED, draws, grouped, grouped_rows
 from activjax.zonotope._integers import narrowed, primitive, restricted, widened
 
-_AT_ONCE = 2**23  # entries of pairs of rows: some 200 MB
+_AT_ONCE = 2**22  # entries of pairs of rows: some 100 MB
 _TABLE = 2**24
 
 
@@ -63,7 +63,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Children:
-    """The children of all nodes of a level, in the order of the nodes and, within one, of k.
+    """Children of the nodes of a level, in the order of the nodes and, within one, of k.
 
     Attributes:
         level: them, equal ones once if merged.
@@ -87,37 +87,42 @@ def root(lines: np.ndarray) -> Level:
     return Level(rows[first], np.arange(len(rows)), np.array([0, len(rows)]))
 
 
-def parts(level: Level) -> Iterator[Level]:
-    """A level split where the pairs of rows of its nodes would be too many at once."""
-    pairs = np.cumsum(level.sizes * (level.sizes - 1) // 2)
+def parts(level: Level) -> list[tuple[int, int]]:
+    """Ranges of the children of a level, not too many pairs of rows in each."""
+    position = np.arange(len(level.codes)) - np.repeat(level.starts[:-1], level.sizes)
+    pairs = np.cumsum(position[position > 0])
     most = _AT_ONCE // level.dim
-    begin = 0
-    while begin < level.nodes:
+    begin, found = 0, []
+    while begin < len(pairs):
         done = pairs[begin - 1] if begin else 0
         end = max(begin + 1, int(np.searchsorted(pairs, done + most, side="right")))
-        yield level.part(begin, end)
+        found.append((begin, end))
         begin = end
+    return found
 
 
-def children(level: Level, *, merge: bool = True) -> Children:
-    """Restricts every node of a level of dimension >= 2.
+def children(level: Level, begin: int, end: int, *, merge: bool = True) -> Children:
+    """Restricts nodes of a level of dimension >= 2.
 
     Args:
-        level: the nodes; all at once, see `parts`.
+        level: the nodes.
+        begin, end: which of their children, end excluded; see `parts`.
         merge: whether children with the same rows become one node.
     """
-    sizes, n_rows = level.sizes, len(level.rows)
-    # One child for each row that is not its node's first; its position is how many come before.
-    position = np.arange(len(level.codes)) - np.repeat(level.starts[:-1], sizes)
-    at = np.flatnonzero(position)
-    node = np.repeat(np.arange(level.nodes), sizes - 1)
+    # A node has one child for each row but its first; `before` is how many rows come before it.
+    first = level.starts - np.arange(level.nodes + 1)
+    index = np.arange(begin, end)
+    low, high = np.searchsorted(first, [begin, max(begin, end - 1)], side="right") - 1
+    node = low + np.searchsorted(first[low + 1 : high + 1], index, side="right")
+    at = index + node + 1
+    normal, n_rows = level.codes[at], len(level.rows)
     if level.dim == 2 and merge:  # of lines, all restrictions are the one point
         point = Level(np.ones((1, 1), np.int64), np.zeros(1, np.int64), np.array([0, 1]))
-        return Children(point, node, level.codes[at], np.zeros(len(at), np.int64))
-    before = position[at]
-    begin = np.cumsum(before) - before
-    pair = np.arange(int(before.sum())) + np.repeat(at - before - begin, before)
-    key = level.codes[pair] + np.repeat(level.codes[at] * n_rows, before)
+        return Children(point, node, normal, np.zeros(len(at), np.int64))
+    before = at - level.starts[node]
+    shift = at - np.cumsum(before)  # from the place of a pair to that of its row before
+    pair = np.arange(int(before.sum())) + np.repeat(shift, before)
+    key = level.codes[pair] + np.repeat(normal * n_rows, before)
     del pair
     used, of = _distinct_pairs(key, n_rows)
     del key
@@ -129,11 +134,10 @@ def children(level: Level, *, merge: bool = True) -> Children:
     keys = keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if keys.size else keys
     child, codes = np.divmod(keys, max(len(rows), 1))
     starts = np.searchsorted(child, np.arange(len(at) + 1))
-    all_, normal = Level(rows, codes, starts), level.codes[at]
-    if not merge:
-        return Children(all_, node, normal, np.arange(len(at)))
-    merged, which = _merged(all_)
-    return Children(merged, node, normal, which)
+    below, which = Level(rows, codes, starts), np.arange(len(at))
+    if merge:
+        below, which = _merged(below)
+    return Children(below, node, normal, which)
 
 
 def joined(levels: Sequence[Level]) -> tuple[Level, list[np.ndarray]]:

@@ -36,9 +36,11 @@ class Rows:
     columns: np.ndarray
 
     @property
-    def plain(self) -> bool:
-        """Whether the patterns of lines are those of rows, unit for unit."""
-        return len(self.of) == len(self.lines) and bool((self.sign == 1).all())
+    def forms(self) -> np.ndarray:
+        """`[n, d]`, positive multiples of the rows: float64 as given, or Python integers."""
+        if self.given.dtype != object:
+            return self.given
+        return np.array(_integers(self.given), object).reshape(self.given.shape)
 
 
 def rows_of(X: Any, what: str = "X") -> Rows:

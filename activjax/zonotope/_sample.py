@@ -12,8 +12,8 @@ from jaxtyping import Array, Key
 from activjax import patterns
 from activjax.patterns import Codes
 from activjax.zonotope._cells import codes_of
-from activjax.zonotope._certify import exact_signs
 from activjax.zonotope._rows import rows_of
+from activjax.zonotope._signs import exact_signs
 from activjax.zonotope._words import pack, row_bits
 
 _ROWS = 1 << 14  # gates at a time
@@ -73,7 +73,7 @@ def sample(X: Any, key: Key[Array, ""], n: int) -> Sample:
     gates = np.asarray(jax.random.normal(key, (int(n), rows.given.shape[1]), np.float32))
     gates = gates.astype(np.float64)
     for i in range(0, len(gates), _ROWS):
-        signs = exact_signs(rows.given, gates[i : i + _ROWS])
+        signs = exact_signs(rows.forms, gates[i : i + _ROWS])
         inside = ((signs != 0) | (rows.of < 0)).all(axis=1)
         words.append(pack(signs[inside] > 0).astype("<u8").view("<u4")[:, : -(-bits.n // 32)])
         kept.append(gates[i : i + _ROWS][inside])

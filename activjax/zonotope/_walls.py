@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from activjax.zonotope._integers import floats, pivots, widened
-from activjax.zonotope._points import Points, lifted, pace, steps, units
+from activjax.zonotope._points import Points, exact_steps, lifted, paces, units
 from activjax.zonotope._restrictions import Children, Level
 from activjax.zonotope._words import pack
 
-_AT_ONCE = 2**20  # values of forms
+_AT_ONCE = 2**17  # values of forms
 _EXACT_AT_ONCE = 2**17
 _MARGIN = 16.0  # see `Part`
+_GUARD = 32  # bits of integer points beyond what signs need: they are to be on no other hyperplane
 
 
 class Part:
@@ -81,7 +82,7 @@ class Walls:
     Attributes:
         points: `[n, r]` float64 unit vectors.
         words: `[n, words]`, the signs there, packed, without that of the wall's own row.
-        pace: `[n, 2]` along the wall's normal and against it, see `pace`.
+        pace: `[n, 2]` along the wall's normal and against it, see `paces`.
         hard: `[n]`, where only `words` is of use, as float64 is not enough.
         known: `[n]`, false where the point is on another hyperplane: of no use.
     """
@@ -117,14 +118,15 @@ def walls(part: Part, edge: np.ndarray, below: Points, source: np.ndarray) -> Wa
         index, row = np.arange(len(some)), part.row[some]
         values[index, row] = 1
         _orient(points, values)
-        found.hard[block] |= (np.abs(values) <= part.margin[some, None]).any(axis=1)
+        unclear = np.abs(values) <= part.margin[some, None]
+        found.hard[block] |= unclear.any(axis=1)
         positive = values > 0
         positive[index, row] = False
         found.points[block], found.words[block] = points, pack(positive)
         slopes = part.slopes[some]
         slopes[index, row] = 0
-        values[values == 0] = 1  # hard: not used
-        found.pace[block] = np.stack([pace(values, slopes), pace(values, -slopes)], axis=1)
+        values[unclear] = 1  # so that nothing overflows; not used
+        found.pace[block] = paces(values, slopes)
     hard = np.flatnonzero(found.hard)
     for block, _, values in exact_walls(part, edge[hard], below, source[hard]):
         some = hard[block]
@@ -146,11 +148,10 @@ def exact_beside(
     """Points beside walls, along or against their normals, in integers.
 
     Returns:
-        `[n, r]` Python integers, not longer than the signs need; `[n, R]` these signs.
+        `[n, r]` Python integers, little longer than the signs need; `[n, R]` these signs.
     """
     found = np.empty((len(edge), part.level.dim), object)
     positive = np.empty((len(edge), part.largest), bool)
-    sizes = np.abs(widened(part.level.rows)).sum(axis=1)
     for block, points, values in exact_walls(part, edge, below, source):
         some = edge[block]
         own = np.arange(len(some)), part.row[some]
@@ -162,12 +163,13 @@ def exact_beside(
         times = np.array([1 << max(n, 0) for n in length], object) * np.where(against[block], -1, 1)
         slopes, h = slopes * times[:, None], h * times[:, None]
         values[own] = slopes[own]  # so that it sets no limit
-        scale, part_ = steps(pace(values, slopes), random)
+        scale, step = exact_steps(values, slopes, random)
         values[own] = 0
-        points, values = points * scale + h * part_, values * scale + slopes * part_
+        points, values = points * scale + h * step, values * scale + slopes * step
         # Cutting digits off coordinates moves a form by less than its size, the sum of its entries.
-        room = (np.abs(values) // sizes[part.codes[part.node[some]]]).min(axis=1)
-        digits = [max(int(v).bit_length() - 1, 0) for v in room]
+        sizes = np.abs(widened(part.level.rows[part.codes[part.node[used]]])).sum(axis=2)
+        room = (np.abs(values) // sizes[of]).min(axis=1)
+        digits = [max(int(v).bit_length() - _GUARD, 0) for v in room]
         found[block] = points >> np.array(digits, object)[:, None]
         positive[block] = values > 0
     return found, positive
@@ -192,7 +194,7 @@ def bits(row: np.ndarray) -> int:
 
 
 def _orient(points: np.ndarray, values: np.ndarray) -> None:
-    """Moves points to the positive side of the first form; values of a wall's own stay as is."""
+    """Moves points to the positive side of the first form, in place."""
     opposite = values[:, 0] < 0
     points[opposite] *= -1
     values[opposite] *= -1

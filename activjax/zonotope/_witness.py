@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from activjax.zonotope import _levels
-from activjax.zonotope._certify import exact_signs
 from activjax.zonotope._coordinates import Coordinates, adjugate_of
 from activjax.zonotope._exact_line import functional
 from activjax.zonotope._levels import Level
+from activjax.zonotope._signs import exact_signs
 
 
 def planes_of(where: Coordinates, level: Level, index: np.ndarray) -> np.ndarray:
@@ -69,8 +69,7 @@ def witnesses(
     lines = where.lines
     bad = ~np.isfinite(found).all(axis=1)
     found[bad] = 0.0
-    exact = lines if max(map(abs, lines.ravel().tolist())) > 2**53 else lines.astype(np.float64)
-    bad |= (exact_signs(exact, found) != np.where(positive, 1, -1)).any(axis=1)
+    bad |= (exact_signs(lines, found) != np.where(positive, 1, -1)).any(axis=1)
     if bad.any():
         found = found.astype(object)
         for i in np.flatnonzero(bad):

@@ -149,6 +149,16 @@ def test_nearly_degenerate_floats():
     check(exactly, signs, witnesses, 50)
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-12, 1e-14, 1e-15])
+def test_perturbation(size):
+    # Every point where many planes meet falls apart into cells of about that size.
+    lines = known.resonance(4)
+    lines = dyadic(lines + size * np.random.default_rng(0).normal(size=lines.shape))
+    signs, witnesses = enumerate_exact(lines)
+    assert 2 * len(signs) == known.generic_count(15, 4)
+    check(lines, signs, witnesses)
+
+
 def dyadic_together(rows):
     """Rows times one power of 2."""
     return dyadic(rows.reshape(1, -1)).reshape(rows.shape)
@@ -209,6 +219,8 @@ def test_integer_rows():
     rows = np.array([[2**62, -(2**62)], [-6, 9], [0, -5], [2**63 - 1, 1 - 2**63]])
     assert primitive(rows).tolist() == [[1, -1], [2, -3], [0, 1], [1, -1]]
     assert primitive(rows.astype(object) * 7**50).dtype == np.int64
+    assert primitive(np.array([[-(2**63), 2**62]])).tolist() == [[2, -1]]
+    assert primitive(np.array([[-7], [2]], object)).tolist() == [[1], [1]]
     random = np.random.default_rng(0)
     for bits in (3, 10, 30, 31, 32, 62, 80):
         a, h = ([[int(v) for v in row] for row in random.integers(-(2**62), 2**62, (50, 3))]
@@ -238,9 +250,12 @@ def test_groups_of_equal_rows(monkeypatch):
         first, of = grouped_rows(rows)
         assert len(first) == len({tuple(row) for row in rows.tolist()})
         assert (rows[first[of]] == rows).all()
-    small = random.integers(-2, 3, (500, 4))
-    ordered = small[grouped_rows(small)[0]].tolist()
-    assert ordered == sorted(ordered)
+    ends = np.array([-(2**63), -(2**62), 0, 2**63 - 1])
+    for values in (np.arange(3), ends, np.append(np.arange(-3, 3), ends[1])):
+        some = random.choice(values, (500, 5))
+        first, of = grouped_rows(some)
+        assert (some[first[of]] == some).all()
+        assert [*map(tuple, some[first].tolist())] == sorted({*map(tuple, some.tolist())})
     # Hashes that collide are noticed, and drawn again.
     pairs = random.integers(0, 9, (300, 2)).astype(np.uint64)
     hashed, calls = _groups.hashed, []
