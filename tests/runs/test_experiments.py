@@ -13,6 +13,11 @@ SMALL = {
     "lazy_neuron": ["widths=[16]", "epochs=2", "seeds=2", "measure_epochs=[0]"],
     "covariance_spectra": ["width=16", "epochs=2", "seeds=2"],
     "suppressors": ["rows=500", "seeds=2", "batch=100"],
+    "zonotope_shallow": [
+        "seeds=2", "widths=[2]", "examples=12", "dims=3", "digits=['3-8']", "restarts=2",
+        "programs=4", "descents=4", "descent_steps=20", "batch=4", "adam_rates=[0.03]",
+        "sgd_rates=[0.01]", "tuning=1", "zero_examples=9",
+    ],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",
