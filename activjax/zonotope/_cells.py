@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from activjax.patterns import Codes
@@ -21,9 +21,10 @@ from activjax.zonotope._words import RowBits, row_bits, unpack
 
 SITE = "examples"
 """The name of the units of patterns: they are the examples."""
+_AT_ONCE = 1 << 22  # numbers in an array of witnesses at work
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cells:
     """The cells of the arrangement of the hyperplanes `x_i . w = 0` in weight space.
 
@@ -55,12 +56,15 @@ class Cells:
 
         Returns:
             `[k, d]` float64, with `1[X w > 0]` the cell's pattern and no `x . w` zero but those of
-            zero rows. Python integers in an object array if a cell is too thin for float64.
+            zero rows. An object array if a cell is too thin for float64, whose witness is then
+            Python integers.
 
         Raises:
             IndexError: there is no such cell.
         """
         index = np.atleast_1d(np.asarray(index))
+        if index.shape == (0,):
+            index = index.astype(np.int64)  # NumPy takes [] for floats
         if index.dtype.kind not in "iu" or index.ndim != 1:
             raise IndexError(
                 f"witness: index has dtype {index.dtype} and shape {index.shape}, expected "
@@ -71,6 +75,7 @@ class Cells:
                 f"witness: cells are numbered 0 .. {len(self) - 1}, got {index.min()} .. "
                 f"{index.max()}"
             )
+        index = index.astype(np.int64)
         half = max(len(self) // 2, 1)
         kept = self._witness(index % half)
         kept = np.where((index >= half)[:, None], -kept, kept)
@@ -145,7 +150,8 @@ def stream(
     Args:
         X: `[n, d]`, as for `cells`.
         method: as for `cells`.
-        budget: bytes of working memory; 64 MiB if left out (for the exact engine: 4 GiB).
+        budget: bytes of working memory, of which at least one line's crossings (`n` patterns) are
+            taken; 64 MiB if left out. For the exact engine as for `cells`, 4 GiB.
 
     Yields:
         Codes of some cells with their negations, and the certificate, the same for all.
@@ -153,12 +159,13 @@ def stream(
     Raises:
         ValueError, TypeError: as `cells`, with the first part.
     """
-    _engines.checked(method, budget, "stream")
+    limit = _engines.checked(method, budget, "stream")
     rows = rows_of(X, "stream: X")
     bits = row_bits(rows)
     if method != "exact" and len(rows.lines):
         # About a dozen arrays of a chunk live at once.
-        found = _engines.parts(rows, bits, method, max((budget or 64 << 20) // 16, 1))
+        working = 64 << 20 if budget is None else limit
+        found = _engines.parts(rows, bits, method, max(working // 16, 1))
         if found is not None:
             swept, certificate = found
             for part in swept:
@@ -173,7 +180,9 @@ def stream(
 
 def codes_of(words: np.ndarray, bits: RowBits) -> Codes:
     """Patterns `[m, ceil(n / 32)]` as codes whose units are the examples."""
-    return Codes(jnp.asarray(words), ((SITE, bits.n),))
+    with jax.ensure_compile_time_eval():  # patterns are data, also while something is traced
+        # jnp.asarray compiles a program for each number of cells.
+        return Codes(jax.device_put(np.ascontiguousarray(words)), ((SITE, bits.n),))
 
 
 def _require_room(rows: Rows, bits: RowBits, method: Method, limit: int) -> None:
@@ -211,8 +220,9 @@ class _Swept:
         out, begin = np.zeros((len(index), rank)), 0
         for level in _levels.levels(n_lines - 1, rank):
             end = begin + _levels.n_cells_of(n_lines - 1, level)
-            mine = np.flatnonzero((index >= begin) & (index < end))
-            if len(mine):
+            of_level = np.flatnonzero((index >= begin) & (index < end))
+            step = max(_AT_ONCE // max(n_lines, rank * rank), 1)
+            for mine in (of_level[i : i + step] for i in range(0, len(of_level), step)):
                 planes = planes_of(self.where, level, index[mine] - begin)
                 found = witnesses(self.where, level, planes, positive[mine])
                 out = out.astype(np.result_type(out, found), copy=False)

@@ -44,7 +44,10 @@ def coordinates(lines: np.ndarray, seed: int = 0) -> Coordinates:
     _, R = np.linalg.qr(scaled)
     weak = np.abs(np.diagonal(R)) <= 1e-12 * np.abs(R).max()
     R[weak, weak] = 1e-12 * np.abs(R).max()
-    last = np.linalg.solve(R.T, scaled[-1])
+    with np.errstate(all="ignore"):
+        last = np.linalg.solve(R.T, scaled[-1])
+    if not np.isfinite(last).all():  # it only makes for better directions
+        last = np.ones(r)
     rng = np.random.default_rng(seed)
     while True:
         frame, _ = np.linalg.qr(np.column_stack([last, rng.normal(size=(r, r - 1))]))
@@ -58,8 +61,8 @@ def coordinates(lines: np.ndarray, seed: int = 0) -> Coordinates:
     if determinant < 0:
         adjugate = -adjugate
     # Functionals in units of about 1: a power of two is exact.
-    units = np.array([1 << _BITS] * (r - 1) + [1 << max(map(int.bit_length, lines[-1].tolist()))])
-    adjugate = adjugate * units.astype(object)
+    units = [1 << _BITS] * (r - 1) + [1 << max(map(int.bit_length, lines[-1].tolist()))]
+    adjugate = adjugate * np.array(units, object)  # of int64, NumPy would round 2^63
     rows = np.array([_scaled(row) for row in (lines @ adjugate).tolist()])
     inverse = np.array(_scaled(adjugate.ravel().tolist())).reshape(r, r)
     return Coordinates(lines, F, inverse, rows)

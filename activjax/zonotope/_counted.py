@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import comb
 from typing import Any, Literal, overload
 
+from activjax.zonotope import _engines
 from activjax.zonotope._count import betti as betti_of
 from activjax.zonotope._rows import rows_of
 
@@ -17,9 +19,10 @@ def count(X: Any, *, betti: bool) -> int | tuple[int, ...]: ...
 def count(X: Any, *, betti: bool = False) -> int | tuple[int, ...]:
     """The number of cells of the arrangement `x_i . w = 0`: the vertices of the zonotope.
 
-    By deletion and restriction, in integers: `chi(A) = chi(A - H) - chi(A restricted to H)`, where
-    the number of cells is `|chi(-1)|` (Zaslavsky, "Facing up to arrangements", 1975). For `n` rows
-    in general position it is `2 sum_{i < d} C(n - 1, i)`.
+    For `n` rows in general position it is `2 sum_{i < d} C(n - 1, i)`; a sweep of the vertices of
+    the arrangement shows whether they are. Else by deletion and restriction, in integers: `chi(A) =
+    chi(A - H) - chi(A restricted to H)`, where the number of cells is `|chi(-1)|` (Zaslavsky,
+    "Facing up to arrangements", 1975).
 
     Args:
         X: `[n, d]` real numbers, examples in rows; any degeneracy is handled.
@@ -34,7 +37,13 @@ def count(X: Any, *, betti: bool = False) -> int | tuple[int, ...]:
         TypeError: entries that are not real numbers.
     """
     rows = rows_of(X, "count: X")
-    rank, d = rows.lines.shape[1], rows.given.shape[1]
-    found = betti_of(rows.lines) if rank else (1,)
+    (n_lines, rank), d = rows.lines.shape, rows.given.shape[1]
+    if not rank:
+        found = (1,)
+    elif n_lines > rank and _engines.is_simple(rows):
+        half = [comb(n_lines - 1, i) for i in range(rank)]
+        found = tuple(a + b for a, b in zip([*half, 0], [0, *half]))
+    else:
+        found = betti_of(rows.lines)
     found = (*found, *[0] * (d + 1 - len(found)))
     return found if betti else sum(found)

@@ -25,7 +25,7 @@ from activjax.zonotope._levels import Level
 from activjax.zonotope._words import RowBits
 
 CHUNK = 1 << 25
-"""Bytes of one array of all pairs of planes on a chunk of lines, were it ever written out."""
+"""Bytes of the words of a chunk of lines, and of an array of all pairs of planes on these."""
 
 
 def sweep(where: Coordinates, bits: RowBits, chunk: int = CHUNK) -> Iterator[Part]:
@@ -43,7 +43,8 @@ def sweep(where: Coordinates, bits: RowBits, chunk: int = CHUNK) -> Iterator[Par
     rows = _levels.extended(where.rows)
     levels = _levels.levels(n_lines - 1, rank)
     most = max(level.n_lines for level in levels)
-    per_call = max(1, min(chunk // (8 * n_lines * n_lines), 1 << (most - 1).bit_length()))
+    per_line = 8 * n_lines * max(n_lines, bits.flips.shape[1])
+    per_call = max(1, min(chunk // per_line, 1 << (most - 1).bit_length()))
     for level, planes, called in _ahead(where, bits, rows, levels, per_call):
         if called is None:
             yield lowest(where, bits, level)
@@ -70,7 +71,7 @@ def _ahead(
                 index = np.zeros((per_call, rows.shape[1]), np.int32)
                 index[: len(planes)] = _levels.basis_index(level, planes)
                 index[len(planes) :] = index[0]
-                with jax.enable_x64(True):
+                with jax.enable_x64(True), jax.ensure_compile_time_eval():
                     now = (level, planes, words_of_lines(index, *constants))
             if waiting is not None:
                 yield waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any, Literal
 
 import jax
@@ -13,7 +14,7 @@ from activjax.zonotope._coordinates import Coordinates, coordinates
 from activjax.zonotope._exact_line import Degenerate, Redraw
 from activjax.zonotope._generic import Part
 from activjax.zonotope._rows import Rows
-from activjax.zonotope._words import RowBits
+from activjax.zonotope._words import RowBits, row_bits
 
 Certificate = Literal["generic-certified", "exact-integer", "uncertified"]
 Method = Literal["auto", "generic", "jax", "exact"]
@@ -36,9 +37,16 @@ def checked(method: str, budget: int | None, what: str) -> int:
         raise ValueError(f"{what}: method is {method!r}, expected one of {', '.join(_METHODS)}")
     if budget is None:
         return BUDGET
-    if isinstance(budget, bool) or int(budget) != budget or budget < 1:
+    if not _is_whole(budget) or budget < 1:
         raise ValueError(f"{what}: budget is {budget!r}, expected a positive number of bytes")
     return int(budget)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is an integer, or a float that is one (as 1e9 is)."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
 
 
 def bytes_of(n_cells: int, bits: RowBits) -> int:
@@ -79,6 +87,26 @@ def parts(
             return None
         return engine(where, bits, **_chunk(chunk)), _certificate(engine)
     return None
+
+
+def is_simple(rows: Rows) -> bool:
+    """Whether a sweep shows that no more hyperplanes meet than in general position.
+
+    The vertices of the first level are enough: general position of the arrangement is that of the
+    affine one in which the last line's value is 1.
+    """
+    bits = row_bits(rows)
+    for seed in range(_DRAWS):
+        try:
+            for part in _generic.sweep(coordinates(rows.lines, seed), bits):
+                if part.level.size < rows.lines.shape[1] - 1:
+                    return True
+        except Redraw:
+            continue
+        except Degenerate:
+            return False
+        return True
+    return False
 
 
 def _attempts(rows: Rows, method: Method) -> Iterator[tuple[Coordinates, Callable[..., Any]]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
 from activjax.zonotope._coordinates import Coordinates, adjugate_of
@@ -41,12 +39,16 @@ def exact_line(
     adjugate, determinant = adjugate_of(np.array([*basis, functional(where, level.along)], object))
     if determinant == 0:
         raise Degenerate if top and not independent(basis) else Redraw
-    found = where.lines[:-1] @ (adjugate if determinant > 0 else -adjugate)
+    wanted = adjugate[:, [*range(len(planes)), -2, -1]]
+    found = where.lines[:-1] @ (wanted if determinant > 0 else -wanted)
     gamma, alpha, beta = found[:, : len(planes)].T, found[:, -2], found[:, -1]
-    others = [j for j in range(n_planes) if j not in set(planes.tolist())]
+    others = np.setdiff1d(np.arange(n_planes), planes, assume_unique=True).tolist()
     if any(beta[j] == 0 for j in others):
         raise Degenerate if top else Redraw
-    crossing = {j: Fraction(-alpha[j], beta[j]) for j in others}
+    # Different fractions are further apart than 2^-shift, so that rounding down parts no equals
+    # and leaves the order of the others.
+    shift = 2 * max((int(beta[j]).bit_length() for j in others), default=0)
+    crossing = {j: (-alpha[j] << shift) // beta[j] for j in others}
     if len(set(crossing.values())) < len(others):
         raise Degenerate if top else Redraw
     if any(g[j] == 0 for g in gamma for j in others):

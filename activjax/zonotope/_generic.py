@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from activjax.zonotope import _levels
-from activjax.zonotope._coordinates import Coordinates
+from activjax.zonotope._coordinates import Coordinates, adjugate_of
 from activjax.zonotope._exact_line import Redraw, exact_line
 from activjax.zonotope._levels import Level
 from activjax.zonotope._words import RowBits
@@ -67,7 +67,7 @@ def sweep(where: Coordinates, bits: RowBits, chunk: int = CHUNK) -> Iterator[Par
         if level.size == 0:
             yield lowest(where, bits, level)
             continue
-        per_line = 8 * (n_lines - 1) * max(level.size - 1, 1)
+        per_line = 8 * (n_lines - 1) * max(level.size - 1, bits.flips.shape[1])
         for start, stop in _levels.chunks(level, max(chunk // max(per_line, 1), 1)):
             planes = _levels.subsets(start, stop, level.size - 1, n_lines - 1)
             yield sweep_lines(where, rows, level, planes, bits)
@@ -75,10 +75,15 @@ def sweep(where: Coordinates, bits: RowBits, chunk: int = CHUNK) -> Iterator[Par
 
 def lowest(where: Coordinates, bits: RowBits, level: Level) -> Part:
     """Level 0: the one cell that has no lowest vertex at any level."""
-    value = -where.rows[:-1, -2] if where.rows.shape[1] > 1 else np.ones(0)
-    if (value == 0).any():  # entries are correctly rounded, so 0 is 0
-        raise Redraw
-    word = bits.of_signs(np.append(value > 0, True)[None])
+    value = where.rows[:-1, -2] if where.rows.shape[1] > 1 else np.ones(0)
+    positive = value < 0
+    if (value == 0).any():  # entries are correctly rounded: 0, or so small that it underflows
+        adjugate, determinant = adjugate_of(where.functionals)
+        exact = where.lines[:-1] @ adjugate[:, -2] * determinant
+        if (exact == 0).any():
+            raise Redraw
+        positive = (exact < 0).astype(bool)
+    word = bits.of_signs(np.append(positive, True)[None])
     return Part(word, level, 0)
 
 
@@ -151,7 +156,7 @@ def tableau(
     """
     rank, n = rows.shape[1], len(planes)
     basis = rows[_levels.basis_index(level, planes)]
-    inverse, regular = _inverse(basis)
+    inverse, regular = inverses(basis)
     with np.errstate(all="ignore"):
         tau = np.sqrt(np.einsum("bij,bij->b", inverse, inverse))
         residual = basis @ inverse
@@ -166,8 +171,8 @@ def tableau(
     return found[:-2], found[-2], found[-1], error
 
 
-def _inverse(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inverses, and which matrices had one."""
+def inverses(basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inverses `[B, r, r]`, and which matrices had one; something finite for the others."""
     regular = np.ones(len(basis), bool)
     try:
         return np.linalg.inv(basis), regular

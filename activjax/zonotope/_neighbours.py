@@ -14,7 +14,7 @@ from activjax.zonotope._cells import codes_of
 from activjax.zonotope._rows import Rows, rows_of
 from activjax.zonotope._signs import exact_signs
 from activjax.zonotope._simplex import in_cone
-from activjax.zonotope._words import pack, row_bits
+from activjax.zonotope._words import narrow, pack, row_bits
 
 
 def neighbours(X: Any, pattern: Codes | Bool[np.ndarray, "n"] | Any) -> Codes:
@@ -51,7 +51,7 @@ def neighbours(X: Any, pattern: Codes | Bool[np.ndarray, "n"] | Any) -> Codes:
     for k in np.flatnonzero(~facets):
         facets[k] = _is_facet(a, near, int(k))
     flipped = pack(active[None]) ^ bits.flips[facets]
-    return codes_of(flipped.astype("<u8").view("<u4")[:, : -(-bits.n // 32)], bits)
+    return codes_of(narrow(flipped, bits.n), bits)
 
 
 def pattern_of(pattern: Any, n: int, what: str) -> np.ndarray:

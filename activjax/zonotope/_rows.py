@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -52,7 +53,7 @@ def rows_of(X: Any, what: str = "X") -> Rows:
 
     Raises:
         ValueError: another shape, nothing in it, NaN or infinite entries.
-        TypeError: entries that are not real numbers.
+        TypeError: entries that are not real numbers, or a masked array.
     """
     given = _given(X, what)
     lines: list[tuple[int, ...]] = []
@@ -70,7 +71,7 @@ def rows_of(X: Any, what: str = "X") -> Rows:
             of[i], sign[i] = len(lines), 1
             known[row] = len(lines)
             lines.append(row)
-    columns = _independent_columns(lines)
+    columns = independent_columns(lines)
     kept = [[row[c] for c in columns] for row in lines]
     # A combination of other columns may have held the last odd factor.
     kept = [[v // math.gcd(*row) for v in row] for row in kept]
@@ -78,7 +79,9 @@ def rows_of(X: Any, what: str = "X") -> Rows:
 
 
 def _given(X: Any, what: str) -> np.ndarray:
-    x = np.asarray(X)
+    if np.ma.isMaskedArray(X):
+        raise TypeError(f"{what} is a masked array; drop or fill its masked examples")
+    x = _unrounded(X)
     if x.ndim != 2:
         hint = "; for a single example use x[None]" if x.ndim == 1 else ""
         raise ValueError(f"{what} has shape {x.shape}, expected [n, d], examples in rows{hint}")
@@ -87,10 +90,12 @@ def _given(X: Any, what: str) -> np.ndarray:
     if x.dtype == object:
         if not all(isinstance(v, (int, Fraction, np.integer)) for v in x.flat):
             raise TypeError(f"{what}: entries of an object array must be int or Fraction")
-        return x
+        # NumPy's integers would wrap around.
+        whole = [v if isinstance(v, Fraction) else int(v) for v in x.flat]
+        return np.array([*whole, None], object)[:-1].reshape(x.shape)
     if x.dtype.kind in "iu" and x.size and max(abs(int(x.min())), abs(int(x.max()))) > 2**53:
         return x.astype(object)
-    if x.dtype.kind not in "biufV" or (x.dtype.kind == "V" and x.dtype.names is not None):
+    if x.dtype.kind not in "biufV" or x.dtype.type is np.void:
         raise TypeError(f"{what} has dtype {x.dtype}, expected real numbers")
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         raise TypeError(f"{what} has dtype {x.dtype}, expected at most float64")
@@ -103,6 +108,20 @@ def _given(X: Any, what: str) -> np.ndarray:
             "drop or mend those examples"
         )
     return x
+
+
+def _unrounded(X: Any) -> np.ndarray:
+    """`np.asarray`, but of a list with integers that float64 lacks, which NumPy may round."""
+    x = np.asarray(X)
+    if hasattr(X, "dtype") or x.dtype.kind != "f":
+        return x
+    each = np.asarray(X, object)
+    if not any(isinstance(v, (int, np.integer)) and abs(int(v)) > 2**53 for v in each.flat):
+        return x
+    if not np.isfinite(x).all():  # it is refused in any case
+        return x
+    exact = [Fraction(float(v)) if isinstance(v, (float, np.floating)) else v for v in each.flat]
+    return np.array([*exact, None], object)[:-1].reshape(x.shape)
 
 
 def _integers(given: np.ndarray) -> list[list[int]]:
@@ -124,22 +143,54 @@ def _integers(given: np.ndarray) -> list[list[int]]:
     ]
 
 
-def _independent_columns(lines: list[tuple[int, ...]]) -> list[int]:
-    """Columns that span the others, by elimination of one row after another."""
-    basis: dict[int, list[int]] = {}
-    for line in lines:
-        row = list(line)
-        for pivot, other in basis.items():
-            if row[pivot]:
-                a, b = row[pivot], other[pivot]
-                row = [b * v - a * o for v, o in zip(row, other, strict=True)]
-        divisor = math.gcd(*row)
-        if divisor:
-            row = [v // divisor for v in row]
-            basis[next(c for c, v in enumerate(row) if v)] = row
-            if len(basis) == len(line):
-                break
-    return sorted(basis)
+def independent_columns(lines: list[tuple[int, ...]]) -> list[int]:
+    """The first columns that span the others, proved.
+
+    Modulo a prime the rank is at most the true one, so that columns which are independent there
+    are independent. Were the true rank above the largest `r` seen, some minor of size `r + 1` would
+    not be 0, yet be divisible by every prime tried: its bound (Hadamard's) is below their product.
+
+    Args:
+        lines: `[n_lines][d]` integers.
+    """
+    if not lines:
+        return []
+    rows = np.array([v for line in lines for v in line], object).reshape(len(lines), -1)
+    used = np.flatnonzero((rows != 0).any(axis=0))
+    rows = rows[:, used]
+    norms = sorted((sum(v * v for v in line).bit_length() for line in lines), reverse=True)
+    columns: list[int] = []
+    tried = 0  # bits of the product of the primes
+    for prime in _primes():
+        found = _columns_modulo(rows, prime)
+        columns = max(found, columns, key=len)
+        tried += prime.bit_length() - 1
+        if len(columns) == min(rows.shape) or 2 * tried > sum(norms[: len(columns) + 1]):
+            return used[columns].tolist()
+    raise AssertionError("there are more primes than these")
+
+
+def _primes() -> Iterator[int]:
+    """Primes below 2^31, from the largest."""
+    small = np.arange(3, 46341, 2)
+    for n in range(2**31 - 1, 2**30, -2):
+        if (n % small).all():
+            yield n
+
+
+def _columns_modulo(rows: np.ndarray, prime: int) -> list[int]:
+    """The first columns that span the others modulo a prime, by elimination."""
+    left, columns = (rows % prime).astype(np.int64), []
+    for c in range(left.shape[1]):
+        nonzero = np.flatnonzero(left[:, c])
+        if not len(nonzero):
+            continue
+        top = left[nonzero[0], c:] * pow(int(left[nonzero[0], c]), -1, prime) % prime
+        below = nonzero[1:]
+        left[below, c:] = (left[below, c:] - left[below, c, None] * top) % prime
+        left = np.delete(left, nonzero[0], axis=0)
+        columns.append(c)
+    return columns
 
 
 def _array(rows: list[list[int]], width: int) -> np.ndarray:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from activjax import patterns
 from activjax.patterns import Codes
 from activjax.zonotope._cells import codes_of
+from activjax.zonotope._groups import grouped_words
 from activjax.zonotope._rows import rows_of
 from activjax.zonotope._signs import exact_signs
-from activjax.zonotope._words import pack, row_bits
+from activjax.zonotope._words import narrow, pack, row_bits
 
 _ROWS = 1 << 14  # gates at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """Distinct patterns of Gaussian gates, and how many there may be besides.
 
@@ -65,25 +66,28 @@ def sample(X: Any, key: Key[Array, ""], n: int) -> Sample:
         TypeError: entries that are not real numbers, or an old-style key.
     """
     rows = rows_of(X, "sample: X")
-    if isinstance(n, bool) or int(n) != n or n < 1:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
         raise ValueError(f"sample: n is {n!r}, expected a positive number of gates")
     if not jax.numpy.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key):
         raise TypeError("sample: expected a typed key, as jax.random.key(0) makes them")
+    if key.shape:
+        raise ValueError(f"sample: expected a single key, got keys of shape {key.shape}")
     bits, words, kept = row_bits(rows), [], []
     gates = np.asarray(jax.random.normal(key, (int(n), rows.given.shape[1]), np.float32))
-    gates = gates.astype(np.float64)
+    gates, forms = gates.astype(np.float64), rows.forms
     for i in range(0, len(gates), _ROWS):
-        signs = exact_signs(rows.forms, gates[i : i + _ROWS])
+        signs = exact_signs(forms, gates[i : i + _ROWS])
         inside = ((signs != 0) | (rows.of < 0)).all(axis=1)
-        words.append(pack(signs[inside] > 0).astype("<u8").view("<u4")[:, : -(-bits.n // 32)])
+        words.append(pack(signs[inside] > 0))
         kept.append(gates[i : i + _ROWS][inside])
-    codes, gates = codes_of(np.concatenate(words), bits), np.concatenate(kept)
-    found = patterns.partition(codes)
-    group = np.asarray(found.groups)
+    packed, gates = np.concatenate(words), np.concatenate(kept)
+    group = grouped_words(packed)[1]  # on the host: nothing is compiled for a number of gates
     first, counts = np.unique(group, return_index=True, return_counts=True)[1:]
+    order = np.argsort(first)
+    first, counts = first[order], counts[order]
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
     return Sample(
-        codes=codes_of(np.asarray(codes.words)[first], bits),
+        codes=codes_of(narrow(packed[first], bits.n), bits),
         gates=gates[first],
         counts=counts,
         draws=len(gates),

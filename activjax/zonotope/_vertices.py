@@ -15,7 +15,7 @@ from activjax.zonotope._words import unpack
 _ROWS = 1 << 16  # patterns unpacked at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vertices:
     """The vertices of `Z = sum_i [0, x_i]`: one for each activation pattern `a`, `v(a) = X^T a`.
 

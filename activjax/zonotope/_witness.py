@@ -9,6 +9,7 @@ import numpy as np
 from activjax.zonotope import _levels
 from activjax.zonotope._coordinates import Coordinates, adjugate_of
 from activjax.zonotope._exact_line import functional
+from activjax.zonotope._generic import inverses
 from activjax.zonotope._levels import Level
 from activjax.zonotope._signs import exact_signs
 
@@ -53,10 +54,7 @@ def witnesses(
     fixed = np.array([*level.base, level.height], np.int64)
     index = np.concatenate([planes, np.broadcast_to(fixed, (len(planes), len(fixed)))], axis=1)
     with np.errstate(all="ignore"):  # what is not finite fails the check below
-        try:
-            edges = np.linalg.inv(rows[index])
-        except np.linalg.LinAlgError:
-            edges = np.full(rows[index].shape, np.nan)
+        edges, _ = inverses(rows[index])
         inward = edges / np.linalg.norm(edges, axis=1, keepdims=True)
         inward = np.einsum("bij,bj->bi", inward, _orientations(level, planes, positive))
         vertex = edges[:, :, -1]

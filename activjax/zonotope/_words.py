@@ -41,8 +41,7 @@ class RowBits:
 
     def both(self, half: np.ndarray) -> np.ndarray:
         """The words of a half and then of its negation, as `[2 m, ceil(n / 32)]` uint32."""
-        words = np.concatenate([half, half ^ self.all])
-        return words.astype("<u8", copy=False).view("<u4")[:, : -(-self.n // 32)]
+        return narrow(np.concatenate([half, half ^ self.all]), self.n)
 
 
 def row_bits(rows: Rows) -> RowBits:
@@ -61,6 +60,11 @@ def pack(bits: np.ndarray) -> np.ndarray:
     if short:
         octets = np.pad(octets, ((0, 0), (0, short)))
     return np.ascontiguousarray(octets).view("<u8").astype(np.uint64, copy=False)
+
+
+def narrow(words: np.ndarray, n: int) -> np.ndarray:
+    """`[m, ceil(n / 32)]` uint32 from words of 64 bits `[m, ceil(n / 64)]`."""
+    return words.astype("<u8", copy=False).view("<u4")[:, : -(-n // 32)]
 
 
 def unpack(words: np.ndarray, n: int) -> np.ndarray:
