@@ -311,10 +311,10 @@ def main(config: Config, out: Any) -> runs.Result:
     with figures.style():
         out.figure("losses", losses_figure(losses), caption=LOSSES)
         out.figure("zonotope", path_figure(), caption=PATH)
-    return runs.Result(QUESTION, answer(losses, zero, table), tuple(rows))
+    return runs.Result(QUESTION, answer(losses, zero), tuple(rows))
 
 
-def answer(losses: dict, zero: dict[str, np.ndarray], table: list[dict]) -> str:
+def answer(losses: dict, zero: dict[str, np.ndarray]) -> str:
     """One paragraph."""
     pooled = {
         m: np.concatenate([by[m] for by in losses.values()]) for m in (OURS, VERTICES, ADAM, SGD)
@@ -323,15 +323,15 @@ def answer(losses: dict, zero: dict[str, np.ndarray], table: list[dict]) -> str:
     for other in (ADAM, SGD, VERTICES):
         share, low, high = win_rate(pooled[OURS], pooled[other])
         parts.append(f"{other} in {share:.0%} [{low:.0%}, {high:.0%}]")
-    times = {m: np.median([row["times ours"] for row in table if row["method"] == m])
-             for m in (ADAM, SGD)}  # fmt: skip
+    _, low, high = win_rate(pooled[OURS], np.minimum(pooled[ADAM], pooled[SGD]))
+    verdict = "holds" if low > 0.5 else "does not hold" if high < 0.5 else "is not decided"
     return (
         f"Over {len(pooled[OURS])} problems the local search ends lower than "
         f"{parts[0]}, than {parts[1]} and than {parts[2]} of them, with mean relative losses of "
         + ", ".join(f"{np.mean(v):.3f} ({m})" for m, v in pooled.items())
-        + f". Adam and SGD had {times[ADAM]:.1f} and {times[SGD]:.1f} times its time. With the "
-        f"{int(zero['width'][0])} units of the polynomial selection random labels are fitted to a "
-        f"relative loss of {zero['selection'].max():.0e} at most."
+        + f". That it beats tuned gradient descent {verdict} here (seconds are in the table). With "
+        f"the {int(zero['width'][0])} units of the polynomial selection random labels are fitted "
+        f"to a relative loss of {zero['selection'].max():.0e} at most."
     )
 
 

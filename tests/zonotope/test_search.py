@@ -120,6 +120,7 @@ def test_one_compilation_for_one_shape(medium, compilations):
     assert not seen
 
 
+@pytest.mark.slow
 def test_a_small_problem_against_exhaustive_search():
     X, y = problem(7, 3, seed=2)
     vertices = all_vertices(X, 44)
