@@ -1,6 +1,6 @@
 """Cells per second against linear programs and random gates, and counting.
 
-    pip install -e ".[bench]" highspy pycddlib && python benchmarks/zonotope.py
+    pip install -e ".[bench]" highspy pycddlib-standalone && python benchmarks/zonotope.py
 
 Gaussian matrices of six sizes. In each round every method runs once, in random order: ours to the
 end, from the matrix to packed patterns with their certificate, the peers for `--seconds` each (a
