@@ -125,11 +125,14 @@ def local_search(
     Raises:
         ValueError: as of `solve`; no lines (all rows 0); numbers below 1; gates that cannot be
             kept off the examples' hyperplanes.
+        TypeError: a number that is no integer.
     """
     X = _given.examples(X, "local_search: X")
     y = _given.targets(y, len(X), loss, "local_search: y", batched=False)
     weight_decay = _given.at_least_zero(weight_decay, "local_search: weight_decay")
     for name, value in (("width", width), ("restarts", restarts), ("max_steps", max_steps)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"local_search: {name} is {value!r}, expected an integer")
         if value < 1:
             raise ValueError(f"local_search: {name} is {value}, expected at least 1")
     if neighbourhood not in ("tight", "full"):

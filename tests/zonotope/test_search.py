@@ -203,3 +203,10 @@ def test_wrong_input_is_refused(change, message):
     given = {"X": X, "y": y, "width": 2, "key": jax.random.key(0), **change}
     with pytest.raises(ValueError, match=message):
         local_search(**given)
+
+
+@pytest.mark.parametrize("value", [2.5, 2.0, True, "2"])
+def test_numbers_that_are_no_integers_are_refused(value):
+    X, y = problem(10, 3)
+    with pytest.raises(TypeError, match="width is .*, expected an integer"):
+        local_search(X, y, value, jax.random.key(0))
