@@ -113,12 +113,13 @@ def cells(X: Any, *, method: Method = "auto", budget: int | None = None) -> Cell
         TypeError: entries that are not real numbers.
     """
     limit = _engines.checked(method, budget, "cells")
-    rows = rows_of(X, "cells: X")
+    return cells_of(rows_of(X, "cells: X"), method, limit)
+
+
+def cells_of(rows: Rows, method: Method, limit: int) -> Cells:
+    """As `cells`, of an arrangement, the patterns of which may take `limit` bytes."""
     bits = row_bits(rows)
-    if not len(rows.lines):
-        words = np.zeros((1, -(-bits.n // 32)), np.uint32)
-        return Cells(codes_of(words, bits), "exact-integer", rows, _nowhere)
-    if method != "exact":
+    if method != "exact" and len(rows.lines):
         _require_room(rows, bits, method, limit)
         found = _engines.first_half(rows, bits, method)
         if found is not None:
@@ -127,6 +128,13 @@ def cells(X: Any, *, method: Method = "auto", budget: int | None = None) -> Cell
             return Cells(codes_of(bits.both(half), bits), certificate, rows, witness)
         if method != "auto":
             raise _engines.not_general("cells", method)
+    return _exact(rows, bits, limit)
+
+
+def _exact(rows: Rows, bits: RowBits, limit: int) -> Cells:
+    if not len(rows.lines):
+        words = np.zeros((1, -(-bits.n // 32)), np.uint32)
+        return Cells(codes_of(words, bits), "exact-integer", rows, _nowhere)
     try:
         positive, found = enumerate_exact(rows.lines, limit // _engines.bytes_of(1, bits))
     except ValueError as error:  # it counts before it enumerates
@@ -174,7 +182,7 @@ def stream(
             return
         if method != "auto":
             raise _engines.not_general("stream", method)
-    all_ = cells(X, method="exact", budget=budget)
+    all_ = _exact(rows, bits, limit)
     yield all_.codes, all_.certificate
 
 
@@ -214,9 +222,7 @@ class _Swept:
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         n_lines, rank = self.rows.lines.shape
-        firsts = np.unique(self.rows.of[self.rows.of >= 0], return_index=True)[1]
-        first = np.flatnonzero(self.rows.of >= 0)[firsts]  # a row on each line, with its sign
-        positive = unpack(self.words[index], self.bits.n)[:, first]
+        positive = unpack(self.words[index], self.bits.n)[:, self.rows.first]
         out, begin = np.zeros((len(index), rank)), 0
         for level in _levels.levels(n_lines - 1, rank):
             end = begin + _levels.n_cells_of(n_lines - 1, level)

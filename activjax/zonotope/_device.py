@@ -22,7 +22,7 @@ from activjax.zonotope import _levels
 from activjax.zonotope._coordinates import Coordinates
 from activjax.zonotope._generic import UNIT, Part, lowest, sweep_lines
 from activjax.zonotope._levels import Level
-from activjax.zonotope._words import RowBits
+from activjax.zonotope._words import WORD, RowBits, narrow
 
 CHUNK = 1 << 25
 """Bytes of the words of a chunk of lines, and of an array of all pairs of planes on these."""
@@ -59,29 +59,26 @@ def _ahead(
     """Chunks with their results, each called before the one before it is read."""
     n_planes = len(where.rows) - 1
     negative = bits.of_signs(np.zeros((1, n_planes + 1), bool))[0]
-    constants = (rows, _halves(bits.flips[:-1]), _halves(negative ^ bits.flips[-1]))
+    whole = WORD * bits.flips.shape[1]
+    flips, start = narrow(bits.flips[:-1], whole), narrow(negative ^ bits.flips[-1], whole)
     waiting = None
     for level in levels:
         step = level.n_lines if level.size == 0 else per_call
-        for start, stop in _levels.chunks(level, step):
+        for begin, end in _levels.chunks(level, step):
             if level.size == 0:
                 now = (level, np.zeros((1, 0), np.int64), None)
             else:
-                planes = _levels.subsets(start, stop, level.size - 1, n_planes)
+                planes = _levels.subsets(begin, end, level.size - 1, n_planes)
                 index = np.zeros((per_call, rows.shape[1]), np.int32)
                 index[: len(planes)] = _levels.basis_index(level, planes)
                 index[len(planes) :] = index[0]
                 with jax.enable_x64(True), jax.ensure_compile_time_eval():
-                    now = (level, planes, words_of_lines(index, *constants))
+                    now = (level, planes, words_of_lines(index, rows, flips, start))
             if waiting is not None:
                 yield waiting
             waiting = now
     if waiting is not None:
         yield waiting
-
-
-def _halves(words: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(words).astype("<u8").view("<u4").astype(np.uint32)
 
 
 def _checked(
@@ -93,9 +90,7 @@ def _checked(
     words: np.ndarray,
     sure: np.ndarray,
 ) -> Part:
-    n_planes = len(where.rows) - 1
-    latest = planes[:, -1:] if level.size > 1 else np.full((len(planes), 1), -1)
-    keep = np.arange(n_planes) > latest
+    keep = _levels.later(planes, len(where.rows) - 1)
     words = np.ascontiguousarray(words.astype("<u4", copy=False)).view("<u8").astype(np.uint64)
     open_, exact = np.flatnonzero(~sure), 0
     if len(open_):

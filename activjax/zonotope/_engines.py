@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +19,8 @@ from activjax.zonotope._words import RowBits, row_bits
 
 Certificate = Literal["generic-certified", "exact-integer", "uncertified"]
 Method = Literal["auto", "generic", "jax", "exact"]
+Sweep = Callable[..., Iterator[Part]]
+T = TypeVar("T")
 
 BUDGET = 4 << 30
 """Bytes that a result may take where no budget is given."""
@@ -55,38 +58,32 @@ def bytes_of(n_cells: int, bits: RowBits) -> int:
 
 
 def first_half(
-    rows: Rows, bits: RowBits, method: Method, chunk: int | None = None
+    rows: Rows, bits: RowBits, method: Method
 ) -> tuple[Coordinates, np.ndarray, Certificate] | None:
     """Patterns of the cells with the last line positive, by the sweep; None where not simple.
 
     Returns:
         The coordinates, `[m, words]` uint64 in the order of the sweep, and the certificate.
     """
-    for where, engine in _attempts(rows, method):
-        try:
-            parts = [part.words for part in engine(where, bits, **_chunk(chunk))]
-        except Redraw:
-            continue
-        except Degenerate:
-            return None
-        return where, np.concatenate(parts), _certificate(engine)
-    return None
+
+    def visit(where: Coordinates, sweep: Sweep) -> tuple[Coordinates, np.ndarray, Certificate]:
+        words = np.concatenate([part.words for part in sweep(where, bits)])
+        return where, words, _certificate(sweep)
+
+    return _in_general_directions(rows, method, visit)
 
 
 def parts(
     rows: Rows, bits: RowBits, method: Method, chunk: int
 ) -> tuple[Iterator[Part], Certificate] | None:
     """The same part by part: swept once to see that it is simple, then for the cells."""
-    for where, engine in _attempts(rows, method):
-        try:
-            for _ in engine(where, bits, **_chunk(chunk)):
-                pass
-        except Redraw:
-            continue
-        except Degenerate:
-            return None
-        return engine(where, bits, **_chunk(chunk)), _certificate(engine)
-    return None
+
+    def visit(where: Coordinates, sweep: Sweep) -> tuple[Iterator[Part], Certificate]:
+        for _ in sweep(where, bits, chunk):
+            pass
+        return sweep(where, bits, chunk), _certificate(sweep)
+
+    return _in_general_directions(rows, method, visit)
 
 
 def is_simple(rows: Rows) -> bool:
@@ -95,34 +92,36 @@ def is_simple(rows: Rows) -> bool:
     The vertices of the first level are enough: general position of the arrangement is that of the
     affine one in which the last line's value is 1.
     """
-    bits = row_bits(rows)
-    for seed in range(_DRAWS):
-        try:
-            for part in _generic.sweep(coordinates(rows.lines, seed), bits):
-                if part.level.size < rows.lines.shape[1] - 1:
-                    return True
-        except Redraw:
-            continue
-        except Degenerate:
-            return False
-        return True
-    return False
+    n_lines, rank = rows.lines.shape
+    # Lines for rows: words of rows are not wanted, and duplicates can be many.
+    alone = replace(rows, of=np.arange(n_lines), sign=np.ones(n_lines, np.int8))
+    bits = row_bits(alone)
+
+    def visit(where: Coordinates, sweep: Sweep) -> bool:
+        return any(part.level.size < rank - 1 for part in sweep(where, bits))
+
+    return _in_general_directions(rows, "generic", visit) is not None
 
 
-def _attempts(rows: Rows, method: Method) -> Iterator[tuple[Coordinates, Callable[..., Any]]]:
+def _in_general_directions(
+    rows: Rows, method: Method, visit: Callable[[Coordinates, Sweep], T]
+) -> T | None:
+    """What `visit` returns for the first directions that are general; None where not simple."""
     n_lines, rank = rows.lines.shape
     many = 2 * _levels.n_cells(n_lines - 1, rank) > _WORTH_A_DEVICE
     device = method == "jax" or (method == "auto" and many and jax.default_backend() == "gpu")
     for seed in range(_DRAWS):
-        yield coordinates(rows.lines, seed), _device.sweep if device else _generic.sweep
+        try:
+            return visit(coordinates(rows.lines, seed), _device.sweep if device else _generic.sweep)
+        except Redraw:
+            continue
+        except Degenerate:
+            return None
+    return None
 
 
-def _chunk(chunk: int | None) -> dict[str, int]:
-    return {} if chunk is None else {"chunk": chunk}
-
-
-def _certificate(engine: Callable[..., Any]) -> Certificate:
-    trusted = engine is _generic.sweep or jax.default_backend() in _IEEE
+def _certificate(sweep: Sweep) -> Certificate:
+    trusted = sweep is _generic.sweep or jax.default_backend() in _IEEE
     return "generic-certified" if trusted else "uncertified"
 
 

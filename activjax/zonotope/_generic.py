@@ -106,8 +106,7 @@ def sweep_lines(
     gamma, alpha, beta, error = tableau(rows, n_planes, level, planes)
     own = np.zeros(beta.shape, bool)
     np.put_along_axis(own, planes, True, axis=1)
-    latest = planes[:, -1:] if size > 1 else np.full((len(planes), 1), -1)
-    keep = np.arange(n_planes) > latest
+    keep = _levels.later(planes, n_planes)
 
     e = error[:, None]
     with np.errstate(all="ignore"):  # what is not finite is settled in integers below

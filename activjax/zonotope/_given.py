@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 
 from activjax.patterns import Codes
+from activjax.zonotope import _require
 from activjax.zonotope._program import LOSSES
+from activjax.zonotope._words import unpack
 
 
 def examples(X: Any, what: str) -> np.ndarray:
     """`X` as a finite float64 `[n, d]` with n, d >= 1."""
     X = _real(X, what)
-    if X.ndim != 2:
-        hint = "; for a single example use x[None]" if X.ndim == 1 else ""
-        raise ValueError(f"{what} has shape {X.shape}, expected [n, d], examples in rows{hint}")
-    if 0 in X.shape:
-        raise ValueError(f"{what} has shape {X.shape}: there is nothing to fit, expected n, d >= 1")
+    _require.matrix(X, what, "nothing to fit")
     return X
 
 
@@ -54,9 +52,7 @@ def bits(patterns: Any, n: int, what: str) -> np.ndarray:
                 f"{what} are codes of {patterns.n_units} units, expected {n}: their units are the "
                 "examples, a row for each unit of the network"
             )
-        words = np.ascontiguousarray(np.asarray(patterns.words).astype("<u4"))
-        octets = words.view(np.uint8)
-        active = np.unpackbits(octets, axis=-1, bitorder="little", count=n).astype(bool)
+        active = unpack(np.asarray(patterns.words), n)
     else:
         active = np.asarray(patterns)
     if active.dtype != bool:
@@ -90,12 +86,7 @@ def _real(x: Any, what: str) -> np.ndarray:
     if x.dtype.kind not in "biufV" or x.dtype.names is not None:
         raise ValueError(f"{what} has dtype {x.dtype}, expected real numbers")
     x = x.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        raise ValueError(
-            f"{what} has {len(bad)} NaN or infinite entries, the first at {bad[0].tolist()}; "
-            "drop or mend those examples"
-        )
+    _require.finite(x, what)
     return x
 
 

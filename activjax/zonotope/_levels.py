@@ -94,6 +94,16 @@ def subsets(start: int, stop: int, size: int, n: int) -> np.ndarray:
     return out
 
 
+def later(planes: np.ndarray, n_planes: int) -> np.ndarray:
+    """`[B, n_planes]`, the planes after all those of a line: each vertex belongs to one line.
+
+    Args:
+        planes: `[B, size - 1]`, ascending.
+        n_planes: M.
+    """
+    return np.arange(n_planes) > planes.max(axis=1, keepdims=True, initial=-1)
+
+
 def chunks(level: Level, size: int) -> Iterator[tuple[int, int]]:
     """Ranges of a level's lines, at most `size` long."""
     for start in range(0, level.n_lines, size):

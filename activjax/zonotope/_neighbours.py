@@ -75,9 +75,7 @@ def pattern_of(pattern: Any, n: int, what: str) -> np.ndarray:
 def _line_signs(rows: Rows, active: np.ndarray) -> np.ndarray:
     """+-1 for each line."""
     on = np.where(active, 1, -1) * rows.sign
-    signs = np.zeros(len(rows.lines), np.int8)
-    for i in np.flatnonzero(rows.of >= 0)[::-1]:
-        signs[rows.of[i]] = on[i]
+    signs = on[rows.first]
     for i, line in enumerate(rows.of.tolist()):
         if line < 0 and active[i]:
             raise ValueError(f"neighbours: pattern is no vertex: row {i} of X is zero, yet active")
@@ -133,24 +131,23 @@ def _seen(a: np.ndarray, near: np.ndarray, inside: np.ndarray | None) -> np.ndar
         points = inside + (0.5 * (two[:, 0] + until))[:, None] * directions
     usable = np.isfinite(points).all(axis=1)
     for k in np.unique(first[usable]):
-        flipped = a.copy()
-        flipped[k] = -flipped[k]
-        facets[k] = _positive(flipped, points[usable & (first == k)]).any()
+        facets[k] = _positive(_turned(a, k), points[usable & (first == k)]).any()
     return facets
 
 
 def _is_facet(a: np.ndarray, near: np.ndarray, k: int) -> bool:
-    turned = near.copy()
-    turned[k] = -turned[k]
-    r, found = near.shape[1], _widest(turned)
-    if found.x is not None:
-        flipped = a.copy()
-        flipped[k] = -flipped[k]
-        if _positive(flipped, found.x[None, :r])[0]:
-            return True
+    r, found = near.shape[1], _widest(_turned(near, k))
+    if found.x is not None and _positive(_turned(a, k), found.x[None, :r])[0]:
+        return True
     others = np.arange(len(a)) != k
     if found.dual_ub is not None:
         likely = others & (found.dual_ub > 1e-9)
         if likely.any() and in_cone(a[k], a[likely]):
             return False
     return not (others.any() and in_cone(a[k], a[others]))
+
+
+def _turned(rows: np.ndarray, k: int) -> np.ndarray:
+    turned = rows.copy()
+    turned[k] = -turned[k]
+    return turned

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from activjax.zonotope import _require
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -35,6 +37,12 @@ class Rows:
     of: np.ndarray
     sign: np.ndarray
     columns: np.ndarray
+
+    @property
+    def first(self) -> np.ndarray:
+        """`[n_lines]`, the first row on each line: the one whose orientation the line has."""
+        on = np.flatnonzero(self.of >= 0)
+        return on[np.unique(self.of[on], return_index=True)[1]]
 
     @property
     def forms(self) -> np.ndarray:
@@ -82,11 +90,7 @@ def _given(X: Any, what: str) -> np.ndarray:
     if np.ma.isMaskedArray(X):
         raise TypeError(f"{what} is a masked array; drop or fill its masked examples")
     x = _unrounded(X)
-    if x.ndim != 2:
-        hint = "; for a single example use x[None]" if x.ndim == 1 else ""
-        raise ValueError(f"{what} has shape {x.shape}, expected [n, d], examples in rows{hint}")
-    if 0 in x.shape:
-        raise ValueError(f"{what} has shape {x.shape}: there is nothing in it, expected n, d >= 1")
+    _require.matrix(x, what, "nothing in it")
     if x.dtype == object:
         if not all(isinstance(v, (int, Fraction, np.integer)) for v in x.flat):
             raise TypeError(f"{what}: entries of an object array must be int or Fraction")
@@ -100,13 +104,7 @@ def _given(X: Any, what: str) -> np.ndarray:
     if x.dtype.kind == "f" and x.dtype.itemsize > 8:
         raise TypeError(f"{what} has dtype {x.dtype}, expected at most float64")
     x = x.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        i, j = bad[0].tolist()
-        raise ValueError(
-            f"{what} has {len(bad)} NaN or infinite entries, the first at [{i}, {j}]; "
-            "drop or mend those examples"
-        )
+    _require.finite(x, what)
     return x
 
 

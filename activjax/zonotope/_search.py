@@ -148,7 +148,7 @@ def local_search(
 
     with float64():
         s = scaled(X, y, loss, weight_decay)
-        first = np.unique(rows.of, return_index=True)[1][-len(rows.lines) :]
+        first = rows.first
         size = width * s.features.shape[1]
         lanes = min(_LANES, restarts * width * len(first), max(1, _MEMORY // (32 * size**2)))
         task = Task(

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from activjax.patterns import Codes
-from activjax.zonotope._cells import Certificate, Method, cells
+from activjax.zonotope import _engines
+from activjax.zonotope._cells import cells_of
+from activjax.zonotope._engines import Certificate, Method
 from activjax.zonotope._rows import rows_of
 from activjax.zonotope._words import unpack
 
@@ -51,16 +53,12 @@ def vertices(X: Any, *, method: Method = "auto", budget: int | None = None) -> V
     Raises:
         ValueError, TypeError: as `cells`.
     """
-    found = cells(X, method=method, budget=budget)
-    return Vertices(vertex_of(found.codes, X), found.codes, found.certificate)
-
-
-def vertex_of(codes: Codes, X: Any) -> np.ndarray:
-    """`v(a) = X^T a` of patterns, `[m, d]`."""
-    given = rows_of(X).given
-    words, n = np.asarray(codes.words), codes.n_units
+    limit = _engines.checked(method, budget, "vertices")
+    rows = rows_of(X, "vertices: X")
+    found = cells_of(rows, method, limit)
+    words, given = np.asarray(found.codes.words), rows.given
     points = [
-        unpack(words[i : i + _ROWS], n).astype(given.dtype) @ given
+        unpack(words[i : i + _ROWS], len(given)).astype(given.dtype) @ given
         for i in range(0, len(words), _ROWS)
     ]
-    return np.concatenate(points)
+    return Vertices(np.concatenate(points), found.codes, found.certificate)

@@ -63,12 +63,12 @@ def pack(bits: np.ndarray) -> np.ndarray:
 
 
 def narrow(words: np.ndarray, n: int) -> np.ndarray:
-    """`[m, ceil(n / 32)]` uint32 from words of 64 bits `[m, ceil(n / 64)]`."""
-    return words.astype("<u8", copy=False).view("<u4")[:, : -(-n // 32)]
+    """`[*m, ceil(n / 32)]` uint32 from words of 64 bits `[*m, ceil(n / 64)]`."""
+    return words.astype("<u8", copy=False).view("<u4")[..., : -(-n // 32)]
 
 
 def unpack(words: np.ndarray, n: int) -> np.ndarray:
-    """`[m, n]` booleans from words of 32 or 64 bits `[m, words]`."""
+    """`[*m, n]` booleans from words of 32 or 64 bits `[*m, words]`."""
     little = words.astype(words.dtype.newbyteorder("<"), copy=False)
     octets = np.ascontiguousarray(little).view(np.uint8)
-    return np.unpackbits(octets, axis=1, count=n, bitorder="little").astype(bool)
+    return np.unpackbits(octets, axis=-1, count=n, bitorder="little").astype(bool)
