@@ -5,8 +5,11 @@ differences between JAX versions live in one file (`_compat`) and control flow i
 place (`_control`). A rule set that runs the program subclasses `Frame`; see `activjax.transforms`
 for the first one. One that only asks about it subclasses `Rules`: `flow` follows what is known of
 each value through control flow. `piecewise_linear` and `parameter_uses` are two of these.
+`evaluate` runs the program forward over values of a `Domain`, loops unrolled.
 """
 
+from activjax.program import curves as curves
+from activjax.program._compat import Equation as Equation, Literal as Literal
 from activjax.program._control import run_if as run_if
 from activjax.program._dependence import Dependence as Dependence
 from activjax.program._describe import (
@@ -15,8 +18,12 @@ from activjax.program._describe import (
     scope_path as scope_path,
 )
 from activjax.program._errors import UnsupportedError as UnsupportedError
+from activjax.program._evaluate import Domain as Domain, evaluate as evaluate
 from activjax.program._flow import Rules as Rules, flow as flow
-from activjax.program._identities import register_identity as register_identity
+from activjax.program._identities import (
+    is_identity as is_identity,
+    register_identity as register_identity,
+)
 from activjax.program._interpret import (
     Carried as Carried,
     Frame as Frame,

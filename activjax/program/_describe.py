@@ -46,6 +46,12 @@ def source_line(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> str | None:
     return next((x for x in lines if "-packages/" not in x), next(iter(lines), None))
 
 
+def functions(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> tuple[str, ...]:
+    """The names of the jitted functions around the equation at a path, outermost first."""
+    names = (eqn.params.get("name") for eqn in _around(closed, path))
+    return tuple(n for n in names if isinstance(n, str) and not n.startswith("<"))
+
+
 def _around(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> Iterator[_compat.Equation]:
     """The equations on the way to a path, outermost first, and that at its end."""
     i, *rest = path
@@ -84,6 +90,7 @@ class Operation:
       place: where it stands in the program.
       scope: the path of named scopes and modules around it.
       source: the user's line, "file.py:12:4 (function)", or None.
+      functions: names of the jitted functions around it, outermost first, such as "gelu".
       operands: what it takes.
     """
 
@@ -91,6 +98,7 @@ class Operation:
     place: Place
     scope: str
     source: str | None
+    functions: tuple[str, ...]
     operands: tuple[Operand, ...]
 
     @property
@@ -116,6 +124,7 @@ def operation(eqn: _compat.Equation, place: Place, dependences: Iterable[str]) -
         "place": place,
         "scope": scope_path(place.stack),
         "source": None,
+        "functions": (),
         "operands": tuple(operands),
     }
 

@@ -33,3 +33,8 @@ def register_identity(primitive: str) -> None:
             f"register_identity: expected the name of a primitive, got {primitive!r}; pass `p.name`"
         )
     IDENTITIES.add(primitive)
+
+
+def is_identity(primitive: str) -> bool:
+    """Whether a primitive, by its name, hands its operands on unchanged."""
+    return primitive in IDENTITIES

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from activjax.program import _compat, _curves
+from activjax.program import _compat, curves
 from activjax.program._dependence import CONSTANT, NONLINEAR, STEPS, Dependence, join, selected
 from activjax.program._describe import Operation, iterations, operation
 from activjax.program._flow import Rules
@@ -65,7 +65,7 @@ class Form:
     """
 
     of: Any
-    curve: _curves.Curve
+    curve: curves.Curve
     continuous: bool | None = True
 
 
@@ -118,7 +118,7 @@ class LinearRules(Rules[State]):
 
     def constant(self, value: Any) -> State:
         """A constant; the value of a literal is kept."""
-        curve = None if value is None else _curves.constant(value)
+        curve = None if value is None else curves.constant(value)
         return State(CONSTANT, form=curve and Form(None, curve))
 
     def join(self, a: State, b: State) -> State:
@@ -200,7 +200,7 @@ def _fresh(state: State, of: Any) -> State:
     """The same value, as one that others may be functions of."""
     if state.kind is CONSTANT:
         return state
-    return replace(state, form=Form(of, _curves.IDENTITY, state.continuous))
+    return replace(state, form=Form(of, curves.IDENTITY, state.continuous))
 
 
 #: They keep an elementwise form where it is a constant: every element is the same.
@@ -214,32 +214,11 @@ def _form(eqn: _compat.Equation, states: list[State]) -> Form | None:
     known = [f.curve for f in forms if f]
     if len(known) < len(forms) or not known or len(of) > 1 or len(eqn.outvars) > 1:
         return None
-    g = _pointwise(eqn)
+    g = curves.pointwise(eqn)
     if g is None and eqn.primitive.name in _SPREADS and not of:
-        g = _same
-    curve = g and _curves.combine(g, known)
+        g = curves.same
+    curve = g and curves.combine(g, known)
     if curve is None:
         return None
     key, continuous = next(iter(of.items()), (None, True))
     return Form(key, curve, continuous)
-
-
-def _same(x: Any) -> Any:
-    return x
-
-
-def _pointwise(eqn: _compat.Equation) -> Any:
-    name = eqn.primitive.name
-    dtype = _compat.dtype(eqn.invars[0])
-    if name == "convert_element_type":
-        new = eqn.params["new_dtype"]
-        if new == np.bool_:
-            return bool
-        keeps = jnp.issubdtype(new, jnp.inexact) or dtype == np.bool_
-        whole = jnp.issubdtype(dtype, jnp.integer)
-        return _same if keeps or whole else None
-    if name in ("and", "or", "not", "xor") and dtype != np.bool_:
-        return None
-    if name in ("div", "rem") and jnp.issubdtype(dtype, jnp.integer):
-        return None
-    return _curves.POINTWISE.get(name)

@@ -10,7 +10,7 @@ import jax
 
 from activjax.program._argnums import check_argnums, chosen
 from activjax.program._dependence import CONSTANT, LINEAR, NONLINEAR, Dependence
-from activjax.program._describe import Operation, render, source_line
+from activjax.program._describe import Operation, functions, render, source_line
 from activjax.program._flow import flow
 from activjax.program._linear_states import Breakpoint, LinearRules, Nonlinear, meet
 from activjax.program._trace import trace
@@ -113,7 +113,9 @@ def piecewise_linear(
         nonlinear = whole.kind is NONLINEAR
 
         def lined(op: Op) -> Op:
-            return replace(op, source=source_line(traced.closed, op.place.path))
+            path = op.place.path
+            named = functions(traced.closed, path)
+            return replace(op, source=source_line(traced.closed, path), functions=named)
 
         return PiecewiseLinear(
             dependence=whole.kind,

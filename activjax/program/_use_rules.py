@@ -8,13 +8,13 @@ from typing import Any
 
 from activjax.program import _compat
 from activjax.program._argnums import Chosen
-from activjax.program._curves import POINTWISE
 from activjax.program._describe import operation
 from activjax.program._flow import Rules
 from activjax.program._identities import IDENTITIES
 from activjax.program._uses import Use, UseLoop
 from activjax.program._views import View, view
 from activjax.program._walk import Place
+from activjax.program.curves import POINTWISE
 
 Key = tuple[Any, ...]
 
@@ -132,6 +132,7 @@ class UseRules(Rules[Value]):
                 "place": Place(path=(_LAST, i)),
                 "scope": "",
                 "source": None,
+                "functions": (),
                 "operands": (),
             }
             keys.add(self._add(v, fields, "output", 0, [state], (), ()))

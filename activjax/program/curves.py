@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+
+from activjax.program import _compat
 
 #: A function with more knots is not followed further.
 MOST_KNOTS = 32
@@ -158,3 +161,26 @@ POINTWISE: dict[str, Callable[..., Any]] = {
     "not": lambda a: not a,
     "xor": lambda a, b: a != b,
 }
+
+
+def same(x: Any) -> Any:
+    """The identity."""
+    return x
+
+
+def pointwise(eqn: _compat.Equation) -> Callable[..., Any] | None:
+    """What an equation does to each number, where `POINTWISE` says; booleans are 0 and 1."""
+    name = eqn.primitive.name
+    dtype = _compat.dtype(eqn.invars[0])
+    if name == "convert_element_type":
+        new = eqn.params["new_dtype"]
+        if new == np.bool_:
+            return bool
+        keeps = jnp.issubdtype(new, jnp.inexact) or dtype == np.bool_
+        whole = jnp.issubdtype(dtype, jnp.integer)
+        return same if keeps or whole else None
+    if name in ("and", "or", "not", "xor") and dtype != np.bool_:
+        return None
+    if name in ("div", "rem") and jnp.issubdtype(dtype, jnp.integer):
+        return None
+    return POINTWISE.get(name)
