@@ -93,12 +93,12 @@ def extract(name: str, f: Callable[[Any], Any], x: Any) -> Extracted:
         the operation is named.
       UnsupportedError: it is, but by an operation that is not supported.
     """
-    shape, dtype = jnp.shape(x), getattr(x, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+    shape, dtype = jnp.shape(x), getattr(x, "dtype", np.asarray(x).dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"{name}: expected an input of real numbers, got {type(x).__name__} {dtype}"
         )
-    like = jax.ShapeDtypeStruct(shape, dtype)
+    like = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
     verdict = program.piecewise_linear(f)(like)
     if (bad := verdict.first_nonlinear) is not None:
         inside = f" in {bad.functions[-1]}" if bad.functions else ""
