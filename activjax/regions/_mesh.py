@@ -40,73 +40,90 @@ class Mesh:
     right = property(lambda self: self._edges[3, : self.n_edges])
     maker = property(lambda self: self._edges[4, : self.n_edges])
 
-    def crossed(self, signs: np.ndarray) -> np.ndarray:
-        """Numbers of the edges whose ends have opposite signs; `signs` is `[vertices]` int8."""
-        return np.flatnonzero(signs[self.start] * signs[self.stop] < 0)
+    def signs(self, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The signs `[edges]` at the start and at the stop of each edge, from those of vertices."""
+        return signs.take(self.start), signs.take(self.stop)
 
-    def cut(self, signs: np.ndarray, crossed: np.ndarray, maker: int) -> np.ndarray:
+    def cut(
+        self, start: np.ndarray, stop: np.ndarray, crossed: np.ndarray, zero: bool, maker: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Cuts every cell that has both signs.
 
         Args:
-          signs: `[vertices]` int8, -1, 0 or 1.
-          crossed: the edges with opposite signs, from `crossed`. Each gets a vertex, in this order,
+          start, stop: `[edges]` int8, the signs at both ends of each edge, from `signs`.
+          crossed: the edges at whose ends they are opposite. Each gets a vertex, in this order,
             after those there are.
+          zero: whether any sign is 0.
           maker: of the new edges.
 
         Returns:
           The cells that were cut, in order: the part where the sign is minus is a new cell, the
-          first of them number `cells`; the other part keeps the number.
+          first of them number `cells`; the other part keeps the number. And, for all cells now,
+          whether the sign is plus inside.
 
         Raises:
           ArithmeticError: the signs are not those of affine functions on convex cells.
         """
-        start, stop, left, right = self._edges[:4, : self.n_edges]
-        s0, s1 = signs[start], signs[stop]
-        new = np.arange(self.vertices, self.vertices + len(crossed))
-        # Where boundaries come in to plus or go out: in crossed edges, and at vertices on the line.
-        low, high = s0[crossed], s1[crossed]
-        cells = [left[crossed], right[crossed]]
-        places, inward = [new, new], [low < 0, high < 0]
-        if (signs == 0).any():
-            ends = np.flatnonzero((s1 == 0) & (s0 != 0))
-            begins = np.flatnonzero((s0 == 0) & (s1 != 0))
-            cells += [left[ends], right[begins]]
-            places += [stop[ends], start[begins]]
-            inward += [s0[ends] < 0, s1[begins] < 0]
-        cell, place, enters = (np.concatenate(x) for x in (cells, places, inward))
-        inside = cell >= 0
-        cell, place, enters = cell[inside], place[inside], enters[inside]
-        came, went = np.full(self.cells, -1), np.full(self.cells, -1)
-        came[cell[enters]] = place[enters]
-        went[cell[~enters]] = place[~enters]
-        if (came[cell[enters]] != place[enters]).any() or (
-            went[cell[~enters]] != place[~enters]
-        ).any():
-            raise ArithmeticError("a cell's boundary crosses a line more than twice")
-        mixed = np.flatnonzero((came >= 0) & (went >= 0))
-        if not len(crossed) and not len(mixed):
-            return mixed
-        below = np.arange(self.cells)
-        below[mixed] = np.arange(self.cells, self.cells + len(mixed))
-        self._grow(len(crossed) + len(mixed))
         e, n, c = self._edges, self.n_edges, len(crossed)
-        halves = slice(n, n + c)
-        e[:, halves] = e[:, crossed]
-        e[0, halves] = e[1, crossed] = new
-        # Edges on the side of minus go to the new cells.
-        lower = np.concatenate(
-            [np.flatnonzero(s0 + s1 < 0), crossed[low < 0], n + np.flatnonzero(high < 0)]
-        )
+        new = np.arange(self.vertices, self.vertices + c)
+        low, high = start[crossed], stop[crossed]
+        mixed, below = np.zeros(0, np.int64), None
+        if c or zero:
+            # Where boundaries come in to plus or go out: in crossed edges, at vertices on the line.
+            cells = [e[2, crossed], e[3, crossed]]
+            places, inward = [new, new], [low < 0, high < 0]
+            if zero:
+                ends = np.flatnonzero((stop == 0) & (start != 0))
+                begins = np.flatnonzero((start == 0) & (stop != 0))
+                cells += [e[2, ends], e[3, begins]]
+                places += [e[1, ends], e[0, begins]]
+                inward += [start[ends] < 0, stop[begins] < 0]
+            came, went = self._ways(*map(np.concatenate, (cells, places, inward)))
+            mixed = np.flatnonzero((came >= 0) & (went >= 0))
+            below = np.arange(self.cells + 1)
+            below[-1] = -1  # outside stays outside
+            below[mixed] = np.arange(self.cells, self.cells + len(mixed))
+            self._grow(c + len(mixed))
+            e, halves = self._edges, slice(n, n + c)
+            e[:, halves] = e[:, crossed]
+            e[0, halves] = e[1, crossed] = new
+            joint = slice(n + c, n + c + len(mixed))
+            e[0, joint], e[1, joint], e[4, joint] = went[mixed], came[mixed], maker
+            e[2, joint], e[3, joint] = mixed, below[mixed]
+        total = start + stop
+        sides = [np.flatnonzero(total < 0), crossed[low < 0], n + np.flatnonzero(high < 0)]
+        lower = np.concatenate(sides)
+        plus = np.ones(self.cells + len(mixed) + 1, bool)
+        plus[self.cells : -1] = False
         for side in (2, 3):
-            beside = e[side, lower]
-            e[side, lower] = np.where(beside >= 0, below[beside], -1)
-        e[:, n + c : n + c + len(mixed)] = [
-            went[mixed], came[mixed], mixed, below[mixed], np.full(len(mixed), maker),
-        ]  # fmt: skip
+            beside = e[side].take(lower)
+            if below is not None:
+                moved = below.take(beside)
+                changed = np.flatnonzero(moved != beside)
+                e[side, lower[changed]] = moved[changed]
+                beside = moved
+            plus[beside] = False
+        if zero:  # a cell may also have no sign but 0
+            sides = [np.flatnonzero(total > 0), crossed[low > 0], n + np.flatnonzero(high > 0)]
+            upper = np.concatenate(sides)
+            some = np.zeros_like(plus)
+            some[e[2, upper]] = some[e[3, upper]] = True
+            plus &= some
         self.n_edges += c + len(mixed)
         self.vertices += c
         self.cells += len(mixed)
-        return mixed
+        return mixed, plus[:-1]
+
+    def _ways(
+        self, cell: np.ndarray, place: np.ndarray, enters: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`[cells]` vertices where the boundary of each cell comes in to plus, and goes out."""
+        came, went = np.full(self.cells + 1, -1), np.full(self.cells + 1, -1)
+        for ways, chosen in ((came, enters), (went, ~enters)):
+            ways[cell[chosen]] = place[chosen]
+            if (ways[cell[chosen]] != place[chosen])[cell[chosen] >= 0].any():
+                raise ArithmeticError("a cell's boundary crosses a line more than twice")
+        return came[:-1], went[:-1]
 
     def _grow(self, more: int) -> None:
         if self.n_edges + more > self._edges.shape[1]:

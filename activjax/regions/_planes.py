@@ -11,6 +11,8 @@ from activjax.regions._mesh import Mesh
 from activjax.regions._network import Layer, Network
 from activjax.regions._rounding import DEVIATIONS, UNIT, before, between, settled
 
+Noisy = tuple[np.ndarray, np.ndarray]  # values and the standard deviations of their errors
+
 
 @dataclass(frozen=True, eq=False)
 class Subdivision:
@@ -36,45 +38,60 @@ class Subdivision:
 class _Table:
     """Rows of numbers with their noise, one row a vertex, which grow as edges are cut."""
 
-    def __init__(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, parts: list[Noisy], m: int) -> None:
         self.ends = np.cumsum([0, *(v.shape[1] for v, _ in parts)]).tolist()
-        self.n = len(parts[0][0])
+        self.n, self.m = len(parts[0][0]), m
         room = self.n + max(64, self.n // 2)
-        self.rows = np.empty((2, room, self.ends[-1]))
+        # The noise is an estimate; single precision is enough for it.
+        self.value = np.empty((room, self.ends[-1]))
+        self.noise = np.empty((room, self.ends[-1]), np.float32)
         for k, part in enumerate(parts):
-            for channel in (0, 1):
-                self.rows[channel, : self.n, self.ends[k] : self.ends[k + 1]] = part[channel]
+            columns = slice(self.ends[k], self.ends[k + 1])
+            self.value[: self.n, columns], self.noise[: self.n, columns] = part
+        self.signs = np.empty((m, room), np.int8)
+        self.signs[:, : self.n] = np.sign(parts[0][0]).T
 
-    def part(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def part(self, k: int) -> Noisy:
         """`[vertices, size]` values and noise of part k."""
-        value, noise = self.rows[:, : self.n, self.ends[k] : self.ends[k + 1]]
-        return value, noise
+        columns = slice(self.ends[k], self.ends[k + 1])
+        return self.value[: self.n, columns], self.noise[: self.n, columns]
 
-    def add(self, a: np.ndarray, b: np.ndarray, column: int, m: int) -> int:
+    def add(self, a: np.ndarray, b: np.ndarray, column: int, all_: bool) -> int:
         """Vertices on edges from a to b, where `column` is 0.
 
         Args:
           a, b: vertices in which the column has opposite signs.
-          column: of the rows.
-          m: the first so many columns are taken for 0 where they cannot be told from it.
+          column: one of the first m. These are taken for 0 where they cannot be told from it.
+          all_: whether columns before that one are needed any more.
 
         Returns:
-          How often that was done at a value other than the column's.
+          How often a value other than the column's was taken for 0.
         """
-        if self.n + len(a) > self.rows.shape[1]:
-            room = np.empty((2, 2 * (self.n + len(a)), self.rows.shape[2]))
-            room[:, : self.n] = self.rows[:, : self.n]
-            self.rows = room
-        low, high = self.rows[0, a], self.rows[0, b]
-        at = low[:, column] / (low[:, column] - high[:, column])
-        value, noise = between(low, high, at, self.rows[1, a], self.rows[1, b])
-        value[:, column] = noise[:, column] = 0.0
-        touched = (np.abs(value[:, :m]) <= DEVIATIONS * noise[:, :m]) & (noise[:, :m] > 0)
-        value[:, :m][touched] = 0.0
-        rows = slice(self.n, self.n + len(a))
-        self.rows[0, rows], self.rows[1, rows] = value, noise
-        self.n += len(a)
-        return int(touched.sum())
+        n = self.n + len(a)
+        if n > len(self.value):
+            self.value, self.noise = (_longer(x, 2 * n) for x in (self.value, self.noise))
+            self.signs = _longer(self.signs.T, 2 * n).T.copy()
+        here, first = slice(self.n, n), 0 if all_ else column
+        low, high = self.value[a, first:], self.value[b, first:]
+        z0, z1 = low[:, column - first], high[:, column - first]
+        errors = self.noise[a, first:], self.noise[b, first:]
+        value, noise = between(low, high, z0 / (z0 - z1), *errors)
+        z, error = value[:, : self.m - first], noise[:, : self.m - first]
+        z[:, column - first] = error[:, column - first] = 0.0
+        touched = (np.abs(z) <= DEVIATIONS * error) & (error > 0)
+        count = int(touched.sum())
+        if count:
+            z[touched] = 0.0
+        self.value[here, first:], self.noise[here, first:] = value, noise
+        self.signs[first:, here] = np.sign(z).T
+        self.n = n
+        return count
+
+
+def _longer(x: np.ndarray, room: int) -> np.ndarray:
+    out = np.empty((room, x.shape[1]), x.dtype)
+    out[: len(x)] = x
+    return out
 
 
 def subdivide(
@@ -91,9 +108,6 @@ def subdivide(
       ArithmeticError: rounding made the signs of some unit contradict one another.
     """
     return _Cutting(network, box, signs).run()
-
-
-Noisy = tuple[np.ndarray, np.ndarray]
 
 
 class _Cutting:
@@ -113,7 +127,7 @@ class _Cutting:
         first = 0
         for i, layer in enumerate(layers):
             values = {s: v for s, (v, _) in self.values.items()}
-            noise = {s: e for s, (_, e) in self.values.items()}
+            noise = {s: e.astype(np.float64) for s, (_, e) in self.values.items()}
             z = before(layer.affine, values, noise)
             self.values = {s: v for s, v in self.values.items() if last.get(s, -1) > i}
             cut = self._rectify if layer.groups is None else self._choose
@@ -126,8 +140,8 @@ class _Cutting:
     # --- layers -------------------------------------------------------------------------------
 
     def _rectify(self, layer: Layer, z: Noisy, first: int, wanted: bool) -> Noisy | None:
-        (value, noise), _ = self._cut(self._settle(z), [], first)
-        self._append(self._above(value))
+        (value, noise), _, above = self._cut(self._settle(z), [], first, wanted)
+        self._append(above)
         if not wanted:
             return None
         active = value > 0
@@ -143,8 +157,9 @@ class _Cutting:
             again = column == groups[:, 0]  # a group that was filled up
             over = np.where(again, 0.0, z[0][:, column] - best[0])
             noise = np.where(again, 0.0, z[1][:, column] + best[1] + UNIT * np.abs(over))
-            (over, _), (z, best) = self._cut(self._settle((over, noise)), [z, best], first)
-            self.states[:, first:][self._above(over)] = k
+            cut = self._cut(self._settle((over, noise)), [z, best], first, True)
+            (over, _), (z, best), above = cut
+            self.states[:, first:][above] = k
             best = (
                 np.where(over > 0, z[0][:, column], best[0]),
                 np.where(over > 0, z[1][:, column], best[1]),
@@ -160,40 +175,52 @@ class _Cutting:
         self.touched += int(((out == 0) & (noise > 0)).sum())
         return out, noise
 
-    def _above(self, z: np.ndarray) -> np.ndarray:
-        """`[cells, m]`, whether the values are positive inside."""
-        return self.mesh.corners() @ z > 0
-
     def _append(self, states: np.ndarray) -> None:
         self.states = np.concatenate([self.states, states.astype(self.states.dtype)], axis=1)
 
-    def _cut(self, z: Noisy, more: list[Noisy], first: int) -> tuple[Noisy, list[Noisy]]:
-        """Cuts all cells where columns of z change sign, one column after the other."""
+    def _cut(
+        self, z: Noisy, more: list[Noisy], first: int, wanted: bool
+    ) -> tuple[Noisy, list[Noisy], np.ndarray]:
+        """Cuts all cells where columns of z change sign, one column after the other.
+
+        Returns:
+          z at all vertices, if it is wanted; the other values there; `[cells, m]`, whether z is
+          positive inside.
+        """
         mesh, sources, m = self.mesh, list(self.values), z[0].shape[1]
-        table = _Table([z, (self.points, 0 * self.points), *more, *self.values.values()])
+        points = (self.points, np.zeros_like(self.points))
+        table = _Table([z, points, *more, *self.values.values()], m)
         parent, signs_before = np.arange(mesh.cells), self.signs
+        wanted = wanted or signs_before is not None
+        above = np.zeros((m, 2 * mesh.cells), bool)
         for column in range(m):
-            signs = np.sign(table.rows[0, : table.n, column]).astype(np.int8)
-            if signs.min() >= 0 or signs.max() <= 0:
-                continue
-            crossed = mesh.crossed(signs)
+            signs = table.signs[column, : table.n]
+            start, stop = mesh.signs(signs)
+            crossed = np.flatnonzero(start * stop < 0)
             if len(crossed):
                 a, b = mesh.start[crossed], mesh.stop[crossed]
-                self.touched += table.add(a, b, column, m)
+                self.touched += table.add(a, b, column, wanted)
                 if signs_before is not None:
                     # Ends on a line have sign 0, and never opposite signs.
                     added = np.sign(signs_before[a] + signs_before[b])
                     signs_before = np.concatenate([signs_before, added])
-            mixed = mesh.cut(signs, crossed, first + column)
+            zero = not signs.all()
+            mixed, plus = mesh.cut(start, stop, crossed, zero, first + column)
+            if mesh.cells > above.shape[1]:
+                above = _longer(above.T, 2 * mesh.cells).T.copy()
+            old = mesh.cells - len(mixed)
+            above[:column, old : mesh.cells] = above[:column, mixed]
+            above[column, : mesh.cells] = plus
             parent = np.concatenate([parent, parent[mixed]])
         self.states = self.states[parent]
         if signs_before is not None:
-            now = np.sign(table.part(0)[0]).astype(np.int8)
+            now = table.signs[:, : table.n].T
             self.signs = np.concatenate([signs_before, now], axis=1)
         self.points = table.part(1)[0]
         for k, s in enumerate(sources, 2 + len(more)):
             self.values[s] = table.part(k)
-        return table.part(0), [table.part(k) for k in range(2, 2 + len(more))]
+        others = [table.part(k) for k in range(2, 2 + len(more))]
+        return table.part(0), others, above[:, : mesh.cells].T
 
     def _join(self) -> slice | np.ndarray:
         """Joins cells that differ only in the order of those that are not the largest.
