@@ -74,7 +74,7 @@ def source(number: int, shape: tuple[int, ...]) -> Form:
 def joined(forms: Sequence[Form]) -> Affine:
     """The elements of several arrays, one after the other."""
     sizes = [f.affine.size for f in forms]
-    every = {s: m.shape[0] for f in forms for s, m in f.affine.matrices.items()}
+    every = {s: n for f in forms for s, n in f.affine.sources.items()}
     matrices = {}
     for s, rows in every.items():
         parts = [
@@ -131,7 +131,7 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
     }
     biases = [np.asarray(b, np.float64).ravel() for b in run(ones)]
     columns: list[dict[int, Matrix]] = [{} for _ in biases]
-    every = {s: m.shape[0] for f in forms.values() for s, m in f.affine.matrices.items()}
+    every = {s: n for f in forms.values() for s, n in f.affine.sources.items()}
     widest = max(1, *(int(np.prod(s)) for s in shapes.values()), *map(len, biases))
     for s, rows in every.items():
         step = max(1, CHUNK // widest)

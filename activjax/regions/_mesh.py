@@ -149,10 +149,10 @@ class Mesh:
         cell = np.concatenate([self.left[left], self.right[right]])
         first = np.concatenate([self.start[left], self.stop[right]])
         then = np.concatenate([self.stop[left], self.start[right]])
-        order = np.lexsort((first, cell))
-        cell, first, then = cell[order], first[order], then[order]
-        begins = np.searchsorted(cell, np.arange(self.cells + 1))
         key = cell * np.int64(self.vertices)
+        order = np.argsort(key + first)
+        key, cell, first, then = (x[order] for x in (key, cell, first, then))
+        begins = np.searchsorted(cell, np.arange(self.cells + 1))
         follows = np.searchsorted(key + first, key + then)
         if (np.diff(key + first) == 0).any() or (first[follows % len(first)] != then).any():
             raise ArithmeticError("a cell's boundary is not a ring")

@@ -31,6 +31,11 @@ class Affine:
         """The number of values it gives."""
         return len(self.bias)
 
+    @property
+    def sources(self) -> dict[int, int]:
+        """The size of each source that it reads."""
+        return {s: int(np.shape(m)[0]) for s, m in self.matrices.items()}
+
     def linear(self, values: dict[int, np.ndarray]) -> np.ndarray:
         """Without the bias, `[n, m]` from rows `[n, size]` of each source."""
         z = np.zeros((len(next(iter(values.values()))), self.size))

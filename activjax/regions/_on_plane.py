@@ -38,12 +38,8 @@ def on_plane(
       definition: what counts as a region; see `activjax.regions.DEFINITIONS`.
 
     Returns:
-      The cells, their adjacency, patterns, areas and affine maps. `certificate` is
-      "generic-certified" if no vertex lay on a hinge that had not made it, even within rounding
-      (the arrangement is simple, so its combinatorics do not hang on rounding), the number of cells
-      fits Euler's formula, their areas add up to the box, all patterns differ, and an independent
-      evaluation at every centroid gives the pattern of its cell. Else it is "uncertified": every
-      cell was found by signs, but lines through one point were told by rounding.
+      The cells, their adjacency, patterns, areas and affine maps, and a certificate: see
+      `Polygons.certificate`.
 
     Raises:
       TypeError, ValueError: `f` is not continuous and piecewise linear (the operation is named), or

@@ -9,9 +9,18 @@ from jaxtyping import Float64, Int
 
 from activjax.regions._mesh import Mesh
 from activjax.regions._network import Layer, Network
-from activjax.regions._rounding import DEVIATIONS, UNIT, before, between, settled
+from activjax.regions._rounding import (
+    DEVIATIONS,
+    UNIT,
+    before,
+    between,
+    bounded,
+    crossing,
+    settled,
+)
 
-Noisy = tuple[np.ndarray, np.ndarray]  # values and the standard deviations of their errors
+#: Values, the standard deviations of their errors and, where a proof is wanted, bounds on these.
+Rows = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +35,8 @@ class Subdivision:
         where the unit had not made the vertex.
       signs: `[vertices, tests]` int8, if asked for: of each value of a rectifier, and of each
         excess of an element of a group over those before it, in the order of the units.
+      doubts: how many signs at vertices were not proven, if asked for; with 0 every cut is the one
+        that real arithmetic makes.
     """
 
     mesh: Mesh
@@ -33,30 +44,34 @@ class Subdivision:
     states: Int[np.ndarray, "cells units"]
     touched: int
     signs: Int[np.ndarray, "vertices tests"] | None
+    doubts: int | None
 
 
 class _Table:
-    """Rows of numbers with their noise, one row a vertex, which grow as edges are cut."""
+    """Rows of numbers with their errors, one row a vertex, which grow as edges are cut.
 
-    def __init__(self, parts: list[Noisy], m: int) -> None:
-        self.ends = np.cumsum([0, *(v.shape[1] for v, _ in parts)]).tolist()
-        self.n, self.m = len(parts[0][0]), m
+    Of the m columns of the first part signs are kept.
+    """
+
+    def __init__(self, parts: list[Rows]) -> None:
+        self.ends = np.cumsum([0, *(v.shape[1] for v, *_ in parts)]).tolist()
+        self.n, self.m = parts[0][0].shape
         room = self.n + max(64, self.n // 2)
         # The noise is an estimate; single precision is enough for it.
-        self.value = np.empty((room, self.ends[-1]))
-        self.noise = np.empty((room, self.ends[-1]), np.float32)
+        kinds = (np.float64, np.float32, np.float64)[: len(parts[0])]
+        self.rows = [np.empty((room, self.ends[-1]), kind) for kind in kinds]
         for k, part in enumerate(parts):
             columns = slice(self.ends[k], self.ends[k + 1])
-            self.value[: self.n, columns], self.noise[: self.n, columns] = part
-        self.signs = np.empty((m, room), np.int8)
+            for rows, channel in zip(self.rows, part, strict=True):
+                rows[: self.n, columns] = channel
+        self.signs = np.empty((self.m, room), np.int8)
         self.signs[:, : self.n] = np.sign(parts[0][0]).T
 
-    def part(self, k: int) -> Noisy:
-        """`[vertices, size]` values and noise of part k."""
-        columns = slice(self.ends[k], self.ends[k + 1])
-        return self.value[: self.n, columns], self.noise[: self.n, columns]
+    def part(self, k: int) -> Rows:
+        """`[vertices, size]` values and errors of part k."""
+        return tuple(rows[: self.n, self.ends[k] : self.ends[k + 1]] for rows in self.rows)
 
-    def add(self, a: np.ndarray, b: np.ndarray, column: int, all_: bool) -> int:
+    def add(self, a: np.ndarray, b: np.ndarray, column: int, all_: bool) -> tuple[int, int]:
         """Vertices on edges from a to b, where `column` is 0.
 
         Args:
@@ -65,27 +80,38 @@ class _Table:
           all_: whether columns before that one are needed any more.
 
         Returns:
-          How often a value other than the column's was taken for 0.
+          How often a value other than the column's was taken for 0, and how many signs of later
+          columns were not proven.
         """
         n = self.n + len(a)
-        if n > len(self.value):
-            self.value, self.noise = (_longer(x, 2 * n) for x in (self.value, self.noise))
+        if n > len(self.rows[0]):
+            self.rows = [_longer(x, 2 * n) for x in self.rows]
             self.signs = _longer(self.signs.T, 2 * n).T.copy()
         here, first = slice(self.n, n), 0 if all_ else column
-        low, high = self.value[a, first:], self.value[b, first:]
-        z0, z1 = low[:, column - first], high[:, column - first]
-        errors = self.noise[a, first:], self.noise[b, first:]
-        value, noise = between(low, high, z0 / (z0 - z1), *errors)
-        z, error = value[:, : self.m - first], noise[:, : self.m - first]
-        z[:, column - first] = error[:, column - first] = 0.0
-        touched = (np.abs(z) <= DEVIATIONS * error) & (error > 0)
-        count = int(touched.sum())
-        if count:
-            z[touched] = 0.0
-        self.value[here, first:], self.noise[here, first:] = value, noise
+        lows, highs = ([x[ends, first:] for x in self.rows] for ends in (a, b))
+        at = lows[0][:, column - first] / (lows[0] - highs[0])[:, column - first]
+        new = [*between(lows[0], highs[0], at, lows[1], highs[1])]
+        doubts = 0
+        if len(self.rows) > 2:
+            ends = (lows[2], highs[2])
+            new.append(crossing(lows[0], highs[0], at, ends, column - first))
+            later = slice(column - first + 1, self.m - first)
+            doubts = _doubts(new[0][:, later], new[2][:, later])
+        for x in new:
+            x[:, column - first] = 0.0
+        z, noise = (x[:, : self.m - first] for x in new[:2])
+        touched = (np.abs(z) <= DEVIATIONS * noise) & (noise > 0)
+        z[touched] = 0.0
+        for rows, x in zip(self.rows, new, strict=True):
+            rows[here, first:] = x
         self.signs[first:, here] = np.sign(z).T
         self.n = n
-        return count
+        return int(touched.sum()), doubts
+
+
+def _doubts(value: np.ndarray, bound: np.ndarray) -> int:
+    """How many signs the bounds leave open; a value whose bound is 0 is exact."""
+    return int(((np.abs(value) <= bound) & (bound > 0)).sum())
 
 
 def _longer(x: np.ndarray, room: int) -> np.ndarray:
@@ -95,7 +121,11 @@ def _longer(x: np.ndarray, room: int) -> np.ndarray:
 
 
 def subdivide(
-    network: Network, box: Float64[np.ndarray, "2 2"], signs: bool = False
+    network: Network,
+    box: Float64[np.ndarray, "2 2"],
+    *,
+    signs: bool = False,
+    proven: bool = False,
 ) -> Subdivision:
     """Cuts a rectangle along the hinges of a network.
 
@@ -103,22 +133,27 @@ def subdivide(
       network: of two inputs.
       box: lower and upper bound of each.
       signs: whether to keep the signs at vertices.
+      proven: whether to bound all rounding errors. By induction over the cuts: if both ends of an
+        edge have the signs that they have in real arithmetic, the edge is cut as it is there, and
+        the exact new vertex has values within the bounds of those computed.
 
     Raises:
       ArithmeticError: rounding made the signs of some unit contradict one another.
     """
-    return _Cutting(network, box, signs).run()
+    return _Cutting(network, box, signs, proven).run()
 
 
 class _Cutting:
-    def __init__(self, network: Network, box: np.ndarray, signs: bool) -> None:
+    def __init__(self, network: Network, box: np.ndarray, signs: bool, proven: bool) -> None:
         self.network, self.mesh = network, Mesh()
         (x0, x1), (y0, y1) = box
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-        self.points, self.states = corners, np.zeros((1, 0), network.state_dtype)
-        self.values: dict[int, Noisy] = {0: (corners, np.zeros_like(corners))}
+        self.channels = 3 if proven else 2
+        self.points: Rows = (corners, *[np.zeros_like(corners)] * (self.channels - 1))
+        self.states = np.zeros((1, 0), network.state_dtype)
+        self.values: dict[int, Rows] = {0: self.points}
         self.signs = np.zeros((4, 0), np.int8) if signs else None
-        self.touched = 0
+        self.touched, self.doubts = 0, 0
 
     def run(self) -> Subdivision:
         layers = self.network.layers
@@ -126,61 +161,69 @@ class _Cutting:
         last = {s: i for i, layer in enumerate(layers) for s in layer.affine.matrices}
         first = 0
         for i, layer in enumerate(layers):
-            values = {s: v for s, (v, _) in self.values.items()}
-            noise = {s: e.astype(np.float64) for s, (_, e) in self.values.items()}
-            z = before(layer.affine, values, noise)
+            z = self._before(layer)
             self.values = {s: v for s, v in self.values.items() if last.get(s, -1) > i}
             cut = self._rectify if layer.groups is None else self._choose
             made = cut(layer, z, first, i + 1 in last)
             if made is not None:
                 self.values[i + 1] = made
             first += layer.size
-        return Subdivision(self.mesh, self.points, self.states, self.touched, self.signs)
+        doubts = self.doubts if self.channels > 2 else None
+        return Subdivision(self.mesh, self.points[0], self.states, self.touched, self.signs, doubts)
 
     # --- layers -------------------------------------------------------------------------------
 
-    def _rectify(self, layer: Layer, z: Noisy, first: int, wanted: bool) -> Noisy | None:
-        (value, noise), _, above = self._cut(self._settle(z), [], first, wanted)
-        self._append(above)
-        if not wanted:
-            return None
-        active = value > 0
-        return np.where(active, value, 0.0), np.where(active, noise, 0.0)
+    def _before(self, layer: Layer) -> Rows:
+        values, noise, *bound = (
+            {s: v[k].astype(np.float64, copy=False) for s, v in self.values.items()}
+            for k in range(self.channels)
+        )
+        z = before(layer.affine, values, noise)
+        return (*z, *(bounded(layer.affine, values, b) for b in bound))
 
-    def _choose(self, layer: Layer, z: Noisy, first: int, wanted: bool) -> Noisy | None:
+    def _rectify(self, layer: Layer, z: Rows, first: int, wanted: bool) -> Rows | None:
+        z, _, above = self._cut(self._settle(z), [], first, wanted)
+        self._append(above)
+        active = z[0] > 0
+        return tuple(np.where(active, x, 0.0) for x in z) if wanted else None
+
+    def _choose(self, layer: Layer, z: Rows, first: int, wanted: bool) -> Rows | None:
         groups = layer.groups
         assert groups is not None
-        best: Noisy = (z[0][:, groups[:, 0]], z[1][:, groups[:, 0]])
+        best: Rows = tuple(x[:, groups[:, 0]] for x in z)
         self._append(np.zeros((self.mesh.cells, len(groups))))
         for k in range(1, groups.shape[1]):
             column = groups[:, k]
             again = column == groups[:, 0]  # a group that was filled up
-            over = np.where(again, 0.0, z[0][:, column] - best[0])
-            noise = np.where(again, 0.0, z[1][:, column] + best[1] + UNIT * np.abs(over))
-            cut = self._cut(self._settle((over, noise)), [z, best], first, True)
-            (over, _), (z, best), above = cut
+            excess = np.where(again, 0.0, z[0][:, column] - best[0])
+            errors = [
+                np.where(again, 0.0, x[:, column] + b + UNIT * np.abs(excess))
+                for x, b in zip(z[1:], best[1:], strict=True)
+            ]
+            cut = self._cut(self._settle((excess, *errors)), [z, best], first, True)
+            over, (z, best), above = cut
             self.states[:, first:][above] = k
-            best = (
-                np.where(over > 0, z[0][:, column], best[0]),
-                np.where(over > 0, z[1][:, column], best[1]),
-            )
+            rows = zip(z, best, strict=True)
+            best = tuple(np.where(over[0] > 0, x[:, column], b) for x, b in rows)
         kept = self._join()
-        return (best[0][kept], best[1][kept]) if wanted else None
+        return tuple(x[kept] for x in best) if wanted else None
 
     # --- parts --------------------------------------------------------------------------------
 
-    def _settle(self, z: Noisy) -> Noisy:
-        value, noise = z
+    def _settle(self, z: Rows) -> Rows:
+        value, noise, *bound = z
         out = settled(value, noise)
         self.touched += int(((out == 0) & (noise > 0)).sum())
-        return out, noise
+        for b in bound:
+            self.doubts += _doubts(value, b)
+        return (out, noise, *bound)
 
     def _append(self, states: np.ndarray) -> None:
         self.states = np.concatenate([self.states, states.astype(self.states.dtype)], axis=1)
 
     def _cut(
-        self, z: Noisy, more: list[Noisy], first: int, wanted: bool
-    ) -> tuple[Noisy, list[Noisy], np.ndarray]:
+        self, z: Rows, more: list[Rows], first: int, wanted: bool
+    ) -> tuple[Rows, list[Rows], np.ndarray]:
         """Cuts all cells where columns of z change sign, one column after the other.
 
         Returns:
@@ -188,8 +231,7 @@ class _Cutting:
           positive inside.
         """
         mesh, sources, m = self.mesh, list(self.values), z[0].shape[1]
-        points = (self.points, np.zeros_like(self.points))
-        table = _Table([z, points, *more, *self.values.values()], m)
+        table = _Table([z, self.points, *more, *self.values.values()])
         parent, signs_before = np.arange(mesh.cells), self.signs
         wanted = wanted or signs_before is not None
         above = np.zeros((m, 2 * mesh.cells), bool)
@@ -199,7 +241,8 @@ class _Cutting:
             crossed = np.flatnonzero(start * stop < 0)
             if len(crossed):
                 a, b = mesh.start[crossed], mesh.stop[crossed]
-                self.touched += table.add(a, b, column, wanted)
+                touched, doubts = table.add(a, b, column, wanted)
+                self.touched, self.doubts = self.touched + touched, self.doubts + doubts
                 if signs_before is not None:
                     # Ends on a line have sign 0, and never opposite signs.
                     added = np.sign(signs_before[a] + signs_before[b])
@@ -216,7 +259,7 @@ class _Cutting:
         if signs_before is not None:
             now = table.signs[:, : table.n].T
             self.signs = np.concatenate([signs_before, now], axis=1)
-        self.points = table.part(1)[0]
+        self.points = table.part(1)
         for k, s in enumerate(sources, 2 + len(more)):
             self.values[s] = table.part(k)
         others = [table.part(k) for k in range(2, 2 + len(more))]
@@ -237,8 +280,8 @@ class _Cutting:
         label = mesh.merge(same)
         self.states = self.states[np.unique(label, return_index=True)[1]]
         kept = mesh.compact()
-        self.points = self.points[kept]
-        self.values = {s: (v[kept], e[kept]) for s, (v, e) in self.values.items()}
+        self.points = tuple(x[kept] for x in self.points)
+        self.values = {s: tuple(x[kept] for x in v) for s, v in self.values.items()}
         if self.signs is not None:
             self.signs = self.signs[kept]
         return kept

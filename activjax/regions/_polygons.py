@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.regions._boxes import enumerate
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
 from activjax.regions._maps import labels
 from activjax.regions._network import Network
-from activjax.regions._planes import Subdivision
+from activjax.regions._planes import Subdivision, subdivide
+
+#: Of subdivisions in doubt those of at most so many cells are compared with an exact enumeration.
+EXACTLY = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,6 @@ class Polygons:
       region: `[cells]`, the region that each cell belongs to.
       touched: how many times a vertex was found to lie on the hinge of a unit that did not make it,
         within rounding. With 0 the arrangement is simple.
-      certificate: "generic-certified" or "uncertified", see `activjax.regions.on_plane`.
     """
 
     network: Network
@@ -57,7 +61,6 @@ class Polygons:
     definition: Definition
     region: Int[np.ndarray, " cells"]
     touched: int
-    certificate: str
 
     def __len__(self) -> int:
         """The number of regions by `definition`; of "activation" those with an interior."""
@@ -66,7 +69,7 @@ class Polygons:
     def __repr__(self) -> str:
         return (
             f"Polygons({len(self)} regions ({self.definition}), {len(self.begins) - 1} cells, "
-            f"{len(self.edges)} edges, {len(self.vertices)} vertices, {self.certificate})"
+            f"{len(self.edges)} edges, {len(self.vertices)} vertices)"
         )
 
     @property
@@ -112,6 +115,28 @@ class Polygons:
         lever = np.add.reduceat(twice[:, None] * (p + q), first) / 6
         shift = np.divide(lever, area[:, None], out=np.zeros_like(lever), where=area[:, None] > 0)
         return area, middle + shift
+
+    @cached_property
+    def certificate(self) -> Literal["generic-certified", "exact-integer", "uncertified"]:
+        """Whether these are the cells that real arithmetic makes, found when first asked for.
+
+        "generic-certified": every sign that decided was proven, with bounds on all rounding errors,
+        and no vertex lies on a hinge that did not make it: a theorem on the function of the
+        coordinates with its weights as float64 numbers (barring underflow). "exact-integer": that
+        was not so, but up to `EXACTLY` cells the patterns are those that `enumerate` finds, which
+        decides in integers what rounding leaves open. "uncertified": neither.
+        """
+        again = subdivide(self.plane, self.box, proven=True)
+        sound = self.euler == 1 and len(np.unique(self.states, axis=0)) == self.cells
+        if sound and again.doubts == 0 and np.array_equal(again.states, self.states):
+            return "generic-certified"
+        if self.cells > EXACTLY:
+            return "uncertified"
+        found = enumerate(self.plane, self.box, budget=2 * self.cells)
+        if not found.complete or found.certificate == "uncertified":
+            return "uncertified"
+        same = {row.tobytes() for row in found.states} == {row.tobytes() for row in self.states}
+        return "exact-integer" if sound and same else "uncertified"
 
     @cached_property
     def adjacency(self) -> Int[np.ndarray, "pairs 2"]:
@@ -190,7 +215,7 @@ class Polygons:
 def polygons(
     network: Network, origin: np.ndarray, basis: np.ndarray, box: np.ndarray, found: Subdivision
 ) -> Polygons:
-    """The result of a subdivision, with its certificate.
+    """The result of a subdivision.
 
     Raises:
       ArithmeticError: the cells are not rings.
@@ -199,23 +224,7 @@ def polygons(
     ring, begins = mesh.rings()
     edges = np.stack([mesh.start, mesh.stop], 1)
     beside = np.stack([mesh.left, mesh.right], 1)
-    made = Polygons(
+    return Polygons(
         network, origin, basis, box, found.points, edges, beside, mesh.maker.copy(), ring, begins,
-        found.states, "proper", np.arange(mesh.cells), found.touched, "uncertified",
+        found.states, "proper", np.arange(mesh.cells), found.touched,
     )  # fmt: skip
-    return dataclasses.replace(made, certificate=_certificate(made))
-
-
-def _certificate(found: Polygons) -> str:
-    box = found.box[:, 1] - found.box[:, 0]
-    whole = float(np.prod(box))
-    shown = (
-        found.touched == 0
-        and found.euler == 1
-        and bool((found.area > 0).all())
-        # Each area is a sum of products of rounded coordinates.
-        and abs(found.area.sum() - whole) <= 64 * np.finfo(np.float64).eps * whole * found.cells
-        and len(np.unique(found.states, axis=0)) == found.cells
-        and bool((found.plane.pattern(found.centroids) == found.states).all())
-    )
-    return "generic-certified" if shown else "uncertified"

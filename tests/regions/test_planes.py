@@ -133,7 +133,7 @@ def test_units_on_one_line_are_one_line():
     found = on(net)
     assert found.cells == 2
     assert found.touched > 0
-    assert found.certificate == "uncertified"
+    assert found.certificate == "exact-integer"
 
 
 def test_many_lines_through_one_point():
