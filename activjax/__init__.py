@@ -64,6 +64,7 @@ _PACKAGES = [
     "models",
     "patterns",
     "program",
+    "regions",
     "runs",
     "stats",
     "training",

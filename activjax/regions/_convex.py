@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from activjax.regions._polygons import Polygons
 
-#: Angles in radians, and shares of an area, that are taken for equal.
+#: Angles in radians that are taken for equal.
 STRAIGHT = 1e-9
 
 
@@ -39,24 +39,26 @@ def convex_labels(found: Polygons) -> np.ndarray:
 
 
 def convex_bounds(found: Polygons) -> tuple[int, int]:
-    """At least and at most so many cells; a region that is not convex needs two."""
+    """At least and at most so many cells.
+
+    Each open connected region is divided for itself. A region with r reflex corners and h holes has
+    at least `ceil(r / 2) + 1 - h` convex parts, since a cut ends at two of these corners at most;
+    one that is not convex has at least two.
+    """
     from activjax.regions._plane_counts import open_connected
 
     part = open_connected(found)
-    order = np.argsort(part, kind="stable")
-    cells = np.split(order, np.flatnonzero(np.diff(part[order])) + 1)
-    low = sum(1 if len(c) == 1 or _is_convex(found, c) else 2 for c in cells)
-    high = found.cells if len(cells) == found.cells else int(convex_labels(found).max()) + 1
-    return low, high
-
-
-def _is_convex(found: Polygons, cells: np.ndarray) -> bool:
-    from scipy.spatial import ConvexHull
-
-    points = np.concatenate([found.polygon(c) for c in cells])
-    centre, size = points.mean(0), np.ptp(points, axis=0)
-    hull = ConvexHull((points - centre) / size).volume  # in two dimensions the area
-    return bool(hull <= (1 + STRAIGHT) * found.area[cells].sum() / np.prod(size))
+    regions = int(part.max()) + 1
+    if regions == found.cells:
+        return regions, regions
+    inner = found.beside[(found.beside >= 0).all(1)]
+    same = part[inner[:, 0]] == part[inner[:, 1]]
+    cells, edges = np.bincount(part), np.bincount(part[inner[same, 0]], minlength=regions)
+    reflex, inside = _Fan(found).reflex(part)
+    holes = 1 - cells + edges - inside
+    convex = (reflex == 0) & (holes == 0)
+    low = np.where(convex, 1, np.maximum(2, -(-reflex // 2) + 1 - holes))
+    return int(low.sum()), int(convex_labels(found).max()) + 1
 
 
 class _Fan:
@@ -64,6 +66,7 @@ class _Fan:
 
     def __init__(self, found: Polygons) -> None:
         edges, n = found.edges, len(found.edges)
+        self.beside = found.beside
         way = found.vertices[edges[:, 1]] - found.vertices[edges[:, 0]]
         angle = np.arctan2(way[:, 1], way[:, 0])
         vertex = np.concatenate([edges[:, 0], edges[:, 1]])
@@ -72,6 +75,27 @@ class _Fan:
         order = np.lexsort((angle, vertex))
         self.edge, self.angle, self.cell = order % n, angle[order], cell[order]
         self.begins = np.searchsorted(vertex[order], np.arange(len(found.vertices) + 1))
+
+    def reflex(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`[parts]`, the reflex corners of each part of the cells, and the vertices inside it.
+
+        Args:
+          part: `[cells]`, connected parts.
+        """
+        n = int(part.max()) + 1
+        vertex = np.repeat(np.arange(len(self.begins) - 1), np.diff(self.begins))
+        before = self.beside[self.edge]
+        own = np.append(part, -1)
+        edge = own[before[:, 0]] != own[before[:, 1]]
+        at, angle, cell = vertex[edge], self.angle[edge], self.cell[edge]
+        first = np.flatnonzero(np.diff(at, prepend=-1))
+        last = np.append(first[1:], len(at)) - 1
+        gap = np.append(angle[1:], 0.0) - angle
+        gap[last] = angle[first] + 2 * np.pi - angle[last]
+        wide = (cell >= 0) & (gap > np.pi + STRAIGHT)
+        whole = np.setdiff1d(vertex, at)
+        inside = own[self.cell[self.begins[whole]]]
+        return np.bincount(own[cell[wide]], minlength=n), np.bincount(inside, minlength=n)
 
     def around(self, vertex: int) -> slice:
         """Where the edges of a vertex are."""

@@ -34,7 +34,7 @@ class Affine:
     @property
     def sources(self) -> dict[int, int]:
         """The size of each source that it reads."""
-        return {s: int(np.shape(m)[0]) for s, m in self.matrices.items()}
+        return {s: int(m.shape[0]) for s, m in self.matrices.items()}  # pyright: ignore
 
     def linear(self, values: dict[int, np.ndarray]) -> np.ndarray:
         """Without the bias, `[n, m]` from rows `[n, size]` of each source."""
