@@ -109,6 +109,19 @@ def test_closed_regions_meet_at_a_point():
     assert int(found.count("affine")) == 5
 
 
+def test_equal_pieces_that_touch_and_that_lie_apart():
+    # The function above, whose pieces are 0 (twice), x, y, -x, -y, and for y > 1 only 0 and x; and a
+    # bump in y from 2 to 3, which makes of these two 0, y - 2, 3 - y, 0 and x, x + y - 2, ..., x.
+    def f(x):
+        low, high = jnp.minimum(x[0], x[1]), jnp.minimum(-x[0], -x[1])
+        knots = jax.nn.relu(x[1] - jnp.array([2.0, 2.5, 3.0]))
+        return jax.nn.relu(low) + jax.nn.relu(high) + knots @ jnp.array([1.0, -2.0, 1.0])
+
+    found = on_plane(f, np.zeros(2), np.eye(2), [[-1, 1], [-1, 4]])
+    counts = {d: int(found.count(d)) for d in ("open_connected", "connected", "affine")}
+    assert counts == {"open_connected": 12, "connected": 11, "affine": 9}
+
+
 def test_zero_biases_make_a_fan():
     found = on(networks.random([2, 9, 8, 1], bias=0.0))
     assert (found.begins[1:] - found.begins[:-1] >= 3).all()

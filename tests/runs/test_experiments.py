@@ -18,6 +18,7 @@ SMALL = {
         "programs=4", "descents=4", "descent_steps=20", "batch=4", "adam_rates=[0.03]",
         "sgd_rates=[0.01]", "tuning=1", "zero_examples=9",
     ],
+    "region_definitions": ["seeds=2", "networks=['4-3']", "steps=20", "planes=1"],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",
