@@ -12,6 +12,8 @@ from activjax.regions._forms import Form, joined
 from activjax.regions._network import Affine, Layer, Network
 from activjax.regions._on_plane import on_network
 from activjax.regions._polygons import Polygons
+from activjax.regions._segments import segments
+from activjax.regions._segments_result import Segments
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +21,9 @@ class Movement:
     """What the boundaries of units swept over.
 
     Attributes:
-      swept: `[units]`, the share of the domain's area on which a unit has another state than
-        before. Their sum is the mean number of units that a random point sees flip.
-      new: the share of the area on which some unit has another state.
+      swept: `[units]`, the share of the domain (its area or length) on which a unit has another
+        state than before. Their sum is the mean number of units that a random point sees flip.
+      new: the share of the domain on which some unit has another state.
     """
 
     swept: Float64[np.ndarray, " units"]
@@ -33,29 +35,44 @@ class Movement:
         return float(self.swept.sum())
 
 
-def moved(before: Polygons, after: Polygons) -> Movement:
+def moved(before: Polygons | Segments, after: Polygons | Segments) -> Movement:
     """How far the boundaries moved between two networks of equal shape, exactly.
 
-    Both cut the plane together; on each common cell the states are compared, so nothing is sampled.
+    Both cut the domain together; on each common piece the states are compared, so nothing is
+    sampled.
 
     Args:
-      before, after: from `on_plane`, on the same plane and box.
+      before, after: both from `on_plane`, on the same plane and box; or both from `on_segment` or
+        `on_segments`, on the same segments, which then count equally.
 
     Raises:
-      ValueError: different planes, boxes, or units.
+      TypeError: one is on a plane and the other on segments.
+      ValueError: different domains, or units.
       ArithmeticError: as `on_plane`.
     """
-    for name in ("origin", "basis", "box"):
+    if isinstance(before, Polygons) and isinstance(after, Polygons):
+        domain = ("origin", "basis", "box")
+    elif isinstance(before, Segments) and isinstance(after, Segments):
+        domain = ("x0", "x1")
+    else:
+        names = f"{type(before).__name__} and {type(after).__name__}"
+        raise TypeError(f"moved: got {names}, expected two Polygons or two Segments")
+    for name in domain:
         if not np.array_equal(getattr(before, name), getattr(after, name)):
-            raise ValueError(f"moved: the two have different {name}; use the same plane and box")
+            raise ValueError(f"moved: the two have different {name}; use the same domain")
     sizes = [[(x.size, x.states) for x in p.network.layers] for p in (before, after)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"moved: the networks have different units: {sizes[0]} and {sizes[1]}")
     both = together(before.network, after.network)
-    found = on_network(both, before.origin, before.basis, before.box, "proper")
+    if isinstance(before, Polygons):
+        found = on_network(both, before.origin, before.basis, before.box, "proper")
+        states, size = found.states, found.area
+    else:
+        cut = segments(both, before.x0, before.x1)
+        states, size = cut.states, cut.stop - cut.start
     units = before.network.units
-    other = found.states[:, :units] != found.states[:, units:]
-    share = found.area / found.area.sum()
+    other = states[:, :units] != states[:, units:]
+    share = size / size.sum()
     return Movement(share @ other, float(share @ other.any(1)))
 
 

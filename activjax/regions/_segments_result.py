@@ -31,6 +31,7 @@ class Segments:
       start, stop: `[P]`, where it begins and ends.
       states: `[P, units]`, its pattern: the states of all units inside it.
       definition: of a region, what `counts` and `region` go by.
+      network: the function, of the whole input.
     """
 
     x0: Float64[np.ndarray, "S size"]
@@ -40,7 +41,7 @@ class Segments:
     stop: Float64[np.ndarray, " P"]
     states: Int[np.ndarray, "P units"]
     definition: Definition
-    _network: Network = field(repr=False)
+    network: Network = field(repr=False)
     _points: np.ndarray | None = field(repr=False)  # as of `Sweep`
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class Segments:
     @cached_property
     def _proof(self) -> Proof:
         return prove(
-            self._network, self.x0, self.x1, self.segment, self.start, self.stop, self.states
+            self.network, self.x0, self.x1, self.segment, self.start, self.stop, self.states
         )
 
     @property
@@ -129,8 +130,8 @@ class Segments:
         definition = check_definition("count", definition)
         if definition == "activation":
             if self._points is None:
-                found = sweep(self._network, self.x0, self.x1)
-                found = made(self._network, self.x0, self.x1, found, definition)
+                found = sweep(self.network, self.x0, self.x1)
+                found = made(self.network, self.x0, self.x1, found, definition)
                 return found.count(definition)
             return np.diff(self.pieces) + self._single_points()
         regions = self._regions(definition)
@@ -151,7 +152,7 @@ class Segments:
     def _labels(self, pieces: np.ndarray) -> np.ndarray:
         i = self.segment[pieces[0]]
         direction = (self.x1[i] - self.x0[i])[None]
-        return labels(self._network, self.states[pieces], self.x0[i], direction)
+        return labels(self.network, self.states[pieces], self.x0[i], direction)
 
     def _merged(self) -> np.ndarray:
         """`[P - 1]`, whether a piece and the next are of one segment and have one output."""

@@ -45,7 +45,7 @@ def test_breakpoints_of_a_cnn_on_two_digits_by_bisection():
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
     a, b = data.digits().train_x[:2].astype(np.float64).reshape(2, 8, 8, 1)
     found = regions.on_segment(lambda x: model.apply(params, x[None])[0], a, b)
-    network = found._network
+    network = found.network
 
     def pattern(t):
         return network.pattern(((1 - t) * a + t * b).reshape(1, -1))[0]
@@ -162,6 +162,13 @@ def test_movement():
     np.testing.assert_allclose(moved.swept, [0.125, 0.0], atol=1e-12)
     assert moved.flips == pytest.approx(0.125)
     assert moved.new == pytest.approx(0.125)
+    lines = [
+        regions.on_segment(lambda x, a=a: jax.nn.relu(x - a).sum(), -np.ones(2), np.ones(2))
+        for a in (0.0, 0.5)
+    ]
+    np.testing.assert_allclose(regions.moved(*lines).swept, [0.25, 0.25], atol=1e-12)
+    with pytest.raises(TypeError, match="Segments and Polygons"):
+        regions.moved(lines[0], ramp(jnp.zeros(2)))
     other = regions.on_plane(jnp.abs, np.zeros(2), np.eye(2), [[-2, 1], [-1, 1]])
     with pytest.raises(ValueError, match="different box"):
         regions.moved(ramp(jnp.zeros(2)), other)

@@ -110,8 +110,8 @@ def test_closed_regions_meet_at_a_point():
 
 
 def test_equal_pieces_that_touch_and_that_lie_apart():
-    # The function above, whose pieces are 0 (twice), x, y, -x, -y, and for y > 1 only 0 and x; and a
-    # bump in y from 2 to 3, which makes of these two 0, y - 2, 3 - y, 0 and x, x + y - 2, ..., x.
+    # The function above has the pieces 0 (twice), x, y, -x, -y, and for y > 1 only 0 and x. A bump
+    # in y from 2 to 3 makes of these two 0, y - 2, 3 - y, 0 and x, x + y - 2, x + 3 - y, x.
     def f(x):
         low, high = jnp.minimum(x[0], x[1]), jnp.minimum(-x[0], -x[1])
         knots = jax.nn.relu(x[1] - jnp.array([2.0, 2.5, 3.0]))

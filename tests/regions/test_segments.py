@@ -180,7 +180,7 @@ def test_coincident_hinges_are_one_breakpoint():
 def maps(found, i):
     """The affine functions of a segment's pieces, by the definition of the network."""
     own = slice(found.pieces[i], found.pieces[i + 1])
-    line = found._network.restrict(found.x0[i], (found.x1 - found.x0)[i][None])
+    line = found.network.restrict(found.x0[i], (found.x1 - found.x0)[i][None])
     return line.forms(found.states[own]).reshape(own.stop - own.start, -1)
 
 
