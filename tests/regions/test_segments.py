@@ -278,7 +278,10 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=pytest.mark.slow if f == "pooled" else ()) for f in FAMILIES],
+)
 def test_both_engines_find_the_same(family):
     for seed in range(10):
         network = FAMILIES[family](seed)
@@ -293,6 +296,7 @@ def test_both_engines_find_the_same(family):
             np.testing.assert_array_equal(device.count(definition), host.count(definition))
 
 
+@pytest.mark.slow
 def test_float32_says_what_it_misses():
     network = networks.random([16, 64, 64, 64, 2], bias=0.01)
     x0, x1 = ends(16, 64)
