@@ -197,7 +197,6 @@ def picture(name: str, found: regions.Polygons) -> Any:
     kinds = regions.DEFINITIONS[1:]
     fig, axes = plt.subplots(1, len(kinds), figsize=(2.5 * len(kinds), 2.9), sharey=True)
     for ax, definition in zip(axes, kinds, strict=True):
-        ax.grid(False)
         regions.plot(found.by(definition), ax, "region", edges=False)
         number = str(found.count(definition)).split(" (")[0]
         ax.set_title(f"{definition.replace('_', ' ')}: {number}")

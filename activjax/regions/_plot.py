@@ -42,7 +42,7 @@ def plot(
       The axes.
 
     Raises:
-      ValueError: no such colouring, or an array that does not fit.
+      ValueError: no such colouring or output, or an array that does not fit.
     """
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection, PolyCollection
@@ -72,11 +72,13 @@ def plot(
                 tint = plt.get_cmap("viridis")(0.9 * k / max(int(layer.max()), 1))
                 name = polygons.network.layers[k].name or f"layer {k}"
                 ax.plot([], [], color=tint, label=name)
-            ax.legend(loc="upper right", fontsize="small")
+            if len(inner):
+                ax.legend(loc="upper right", fontsize="small")
         lines = polygons.vertices[polygons.edges[inner]]
         alpha = 1.0 if colours is None else 0.7
         ax.add_collection(LineCollection(list(lines), colors=colour, linewidths=width, alpha=alpha))
     (x0, x1), (y0, y1) = polygons.box
+    ax.grid(False)
     ax.set(xlim=(x0, x1), ylim=(y0, y1), xlabel="coordinate 1", ylabel="coordinate 2")
     ax.set_aspect("equal" if 0.2 < (x1 - x0) / (y1 - y0) < 5 else "auto")
     return ax
@@ -100,14 +102,18 @@ def strip(
       output: as for `plot`.
 
     Raises:
-      ValueError: no frames, or not a title for each.
+      ValueError: no frames, not a title for each, or no columns.
     """
     import matplotlib.pyplot as plt
 
     titles = _titles("strip", frames, titles)
+    if columns < 1:
+        raise ValueError(f"strip: columns is {columns}, expected at least 1")
     columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
-    size = (2.3 * columns + 0.6, 2.5 * rows + 0.3)
+    wide, high = frames[0].box[:, 1] - frames[0].box[:, 0]
+    ratio = float(np.clip(high / wide, 0.4, 2.5)) if 0.2 < wide / high < 5 else 1.0
+    size = (2.3 * columns + 0.6, (2.0 * ratio + 0.5) * rows + 0.3)
     fig, grid = plt.subplots(
         rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
@@ -207,9 +213,12 @@ def _colours(
     if colour_by == "region":
         return _hues(polygons.region), ""
     if colour_by == "active":
-        return (polygons.states > 0).mean(1), "share of active units"
+        share = (polygons.states > 0).sum(1) / max(polygons.network.units, 1)
+        return share, "share of active units"
     if colour_by == "output":
         values = polygons.network(polygons.inputs(polygons.centroids))
+        if output not in range(values.shape[1]):
+            raise ValueError(f"plot: there is no output {output}, there are {values.shape[1]}")
         return values[:, output], f"output {output}"
     raise ValueError(f"plot: colour_by {colour_by!r} is not one of {', '.join(COLOURINGS)}")
 

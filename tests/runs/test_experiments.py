@@ -18,6 +18,13 @@ SMALL = {
         "programs=4", "descents=4", "descent_steps=20", "batch=4", "adam_rates=[0.03]",
         "sgd_rates=[0.01]", "tuning=1", "zero_examples=9",
     ],
+    "few_patterns": [
+        "seeds=2", "neurons=[4, 8]", "depths=[1]", "moments=[1]", "examples=64", "segments=4",
+        "planes=1", "shown_neurons=8", "shown_depth=1", "box_networks=1",
+    ],
+    "pattern_dynamics": [
+        "seeds=2", "widths=[8]", "depth=1", "epochs=4", "segments=4", "probes=32",
+    ],
     "region_definitions": ["seeds=2", "networks=['4-3']", "steps=20", "planes=1"],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
