@@ -60,7 +60,8 @@ class Curve:
         """Whether it has no jump, up to rounding of constants to single precision."""
         for k, v, below, above in zip(self.knots, self.at, self.lines, self.lines[1:]):
             near = [a * k + b for a, b in (below, above)] + [v]
-            if max(near) - min(near) > ROUNDING * max(1, *map(abs, near)):
+            size = max(abs(a * k) + abs(b) for a, b in (below, above))
+            if max(near) - min(near) > ROUNDING * size:
                 return False
         return True
 

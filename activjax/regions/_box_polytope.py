@@ -90,8 +90,17 @@ def joined(parts: list[Polytope], facets: list[Facet]) -> Polytope:
 
     Args:
       parts: the polytopes.
-      facets: those that may be facets of the union; others of the parts are inside.
+      facets: those that may be facets of the union. Of the others those are that bound one part
+        only.
     """
+    known = {id(facet) for facet in facets}
+    single: dict[bytes, Facet | None] = {}
+    for part in parts:
+        for column, facet in zip(part.on.T, part.facets, strict=True):
+            if id(facet) not in known:
+                key = np.sort(part.ids[column]).tobytes()
+                single[key] = None if key in single else facet
+    facets = [*facets, *{id(f): f for f in single.values() if f is not None}.values()]
     ids = np.unique(np.concatenate([part.ids for part in parts]))
     place = {id(facet): i for i, facet in enumerate(facets)}
     on = np.zeros((len(ids), len(facets)), bool)

@@ -67,8 +67,8 @@ class _Fan:
     def __init__(self, found: Polygons) -> None:
         edges, n = found.edges, len(found.edges)
         self.beside = found.beside
-        way = found.vertices[edges[:, 1]] - found.vertices[edges[:, 0]]
-        angle = np.arctan2(way[:, 1], way[:, 0])
+        inward = _normals(found)
+        angle = np.arctan2(-inward[:, 0], inward[:, 1])
         vertex = np.concatenate([edges[:, 0], edges[:, 1]])
         angle = np.concatenate([angle, angle + np.pi]) % (2 * np.pi)
         cell = np.concatenate([found.beside[:, 0], found.beside[:, 1]])  # left of the way out
@@ -111,6 +111,35 @@ class _Fan:
         gap = np.diff(angle, append=angle[0] + 2 * np.pi)[cell >= 0]
         straight = np.abs(gap - np.pi) <= STRAIGHT
         return bool((gap <= np.pi + STRAIGHT).all()) and (not straight.any() or len(angle) == 2)
+
+
+def _normals(found: Polygons) -> np.ndarray:
+    """`[e, 2]`, vectors to the left of edges, perpendicular to them.
+
+    They are gradients of what is 0 on the edge: positions of vertices that are close to one another
+    are too coarse for angles.
+    """
+    plane, states, (left, right) = found.plane, found.states, found.beside.T
+    out = np.zeros((len(left), 2))
+    sides = np.array([[1.0, 0.0], [0.0, -1.0], [-1.0, 0.0], [0.0, 1.0]])  # makers -4 to -1
+    outer = np.flatnonzero((left < 0) | (right < 0))
+    out[outer] = sides[found.maker[outer]] * np.where(left[outer] < 0, -1.0, 1.0)[:, None]
+    inner = np.flatnonzero((left >= 0) & (right >= 0))
+    # The first unit that differs is a function of the same values on both sides.
+    unit = (states[left[inner]] != states[right[inner]]).argmax(1)
+    for i, (layer, where) in enumerate(zip(plane.layers, plane.slices, strict=True)):
+        chosen = (unit >= where.start) & (unit < where.stop)
+        edge, own = inner[chosen], unit[chosen] - where.start
+        cells, row = np.unique(left[edge], return_inverse=True)
+        slopes = plane.forms(states[cells], i)[row, 1:]
+        here, there = (states[side[edge], own + where.start] for side in (left, right))
+        at = np.arange(len(edge))
+        if layer.groups is None:
+            out[edge] = slopes[at, :, own] * np.where(here > 0, 1.0, -1.0)[:, None]
+        else:
+            first, second = layer.groups[own, here], layer.groups[own, there]
+            out[edge] = slopes[at, :, first] - slopes[at, :, second]
+    return out
 
 
 def _chains(found: Polygons, free: np.ndarray, fan: _Fan) -> list[np.ndarray]:

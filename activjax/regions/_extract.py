@@ -93,10 +93,11 @@ def extract(name: str, f: Callable[[Any], Any], x: Any) -> Extracted:
         the operation is named.
       UnsupportedError: it is, but by an operation that is not supported.
     """
-    shape, dtype = jnp.shape(x), getattr(x, "dtype", np.asarray(x).dtype)
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    shape, dtype = tuple(x.shape), x.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"{name}: expected an input of real numbers, got {type(x).__name__} {dtype}"
+            f"{name}: expected an input of real numbers, got {dtype}; convert it to floats"
         )
     like = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
     verdict = program.piecewise_linear(f)(like)
@@ -113,6 +114,10 @@ def extract(name: str, f: Callable[[Any], Any], x: Any) -> Extracted:
                 f"{name}: an output has dtype {leaf.dtype}; expected real numbers. Return logits, "
                 "not a class"
             )
+    if not jax.tree.leaves(traced.out_shape):
+        raise TypeError(f"{name}: the function returns no array; expected real numbers")
+    if not like.size:
+        raise ValueError(f"{name}: the input has shape {shape}, without elements")
     domain = _Forms(name)
     fresh = source(0, shape)
     outs = program.evaluate(traced.closed, [_fresh(fresh, "input")], domain)
@@ -169,6 +174,8 @@ class _Forms(program.Domain):
             return [values[0]]
         if name == "integer_pow" and eqn.params["y"] == 1:
             return [values[0]]
+        if (alone := _unbounded(eqn, values)) is not None:
+            return [alone]
         if name in ("max", "min", "abs", "clamp") and self._affine(values):
             return [self._rectified(eqn, values, where)]
         if name in EXTREMES:
@@ -252,7 +259,7 @@ class _Forms(program.Domain):
         return fresh if curved is None else Value(shape, curved.base, curved.curve, out, where)
 
     def _lower(self, a: Form, b: Form, where: str) -> Form:
-        """`max(a, b)`; an infinite constant `b` is no bound."""
+        """`max(a, b)`."""
         return b.plus(self._rectify(a - b, where))
 
     def _extreme(self, eqn: Equation, value: Any, where: str) -> Value:
@@ -262,7 +269,7 @@ class _Forms(program.Domain):
         table = groups(eqn, form.shape)
         if table is None:
             raise ValueError(f"{self.caller}: {where} takes the largest of no elements")
-        affine = (form if largest else form.scaled(-1.0)).affine
+        affine, table = _masked((form if largest else form.scaled(-1.0)).affine, table)
         out = self._layer(Layer(affine, table, where), shape)
         return _fresh(out if largest else out.scaled(-1.0), where)
 
@@ -274,9 +281,10 @@ class _Forms(program.Domain):
         lines, knots = which.curve.lines, which.curve.knots
         if len(knots) != 1 or any(slope for slope, _ in lines):
             return None
-        forms = [_spread(self.as_form(c), which.shape) for c in cases]
+        shape = max((np.shape(c) for c in cases), key=len)  # which may be a scalar
+        forms = [_spread(self.as_form(c), shape) for c in cases]
         low, high = (forms[int(level)] for _, level in lines)
-        z = which.base - float(knots[0])
+        z = _spread(which.base, shape) - float(knots[0])
         times = _multiple(high - low, z)
         if times is None:
             return None
@@ -302,8 +310,8 @@ class _Forms(program.Domain):
             curve, base = value.curve, value.base
             if not curve.continuous:
                 raise ValueError(
-                    f"{self.caller}: the function has jumps, from {value.name}; expected one that "
-                    "is continuous"
+                    f"{self.caller}: the function has jumps, from {value.name}, or cannot be shown "
+                    "to be continuous; expected one that is"
                 )
             (slope, level), *_ = curve.lines
             out = base.scaled(float(slope)) - (-float(level))
@@ -319,7 +327,7 @@ class _Forms(program.Domain):
         if any(not v.curve.continuous for v in stepped):
             return ValueError(
                 f"{self.caller}: the function has jumps, or cannot be shown to be continuous, at "
-                f"{where}; expected one that is continuous"
+                f"{where}; expected one that is"
             )
         return UnsupportedError(
             f"{self.caller}: {where} is not supported; supported are linear operations, max, min, "
@@ -338,6 +346,28 @@ def _spread(form: Form, shape: tuple[int, ...]) -> Form:
         s: scipy.sparse.csr_array(m @ row) for s, m in form.affine.matrices.items()
     }
     return Form(shape, Affine(matrices, np.repeat(form.affine.bias, n)))
+
+
+def _unbounded(eqn: Equation, values: list[Any]) -> Value | None:
+    """The operand of a maximum with -inf, or of a minimum with inf, that it hands on."""
+    bound = {"max": -np.inf, "min": np.inf}.get(eqn.primitive.name)
+    if bound is None:
+        return None
+    given = [v for v in values if isinstance(v, Value)]
+    constant = [np.asarray(v) for v in values if not isinstance(v, Value)]
+    if not constant or (constant[0] != bound).any():
+        return None
+    return given[0] if given[0].shape == tuple(eqn.outvars[0].aval.shape) else None  # pyright: ignore
+
+
+def _masked(affine: Affine, table: np.ndarray) -> tuple[Affine, np.ndarray]:
+    """Without elements that are -inf, which are never the largest, where a group has others."""
+    there = (affine.bias != -np.inf)[table]
+    if there.all() or not there.any(1).all():
+        return affine, table
+    first = table[np.arange(len(table)), there.argmax(1)]
+    bias = np.where(affine.bias == -np.inf, 0.0, affine.bias)
+    return Affine(affine.matrices, bias), np.where(there, table, first[:, None])
 
 
 def _uniform(value: Any) -> curves.Curve | None:
@@ -364,7 +394,7 @@ def _multiple(form: Form, of: Form) -> np.ndarray | None:
         size += (a * a).sum(0)
     times = np.divide(dot, square, out=np.zeros_like(dot), where=square > 0)
     rest = sum(((a - times * b) ** 2).sum(0) for a, b in pairs)
-    return times if (rest <= PROPORTIONAL**2 * size).all() else None
+    return times.reshape(form.shape) if (rest <= PROPORTIONAL**2 * size).all() else None
 
 
 def _finite(name: str, network: Network) -> None:

@@ -32,11 +32,11 @@ def _states(network: Network, signs: np.ndarray) -> np.ndarray:
     """`[n, units]` states from the signs of all tests."""
     out, start = [], 0
     for layer in network.layers:
-        steps = layer.states - 1
-        tests = signs[:, start : start + steps * layer.size].reshape(-1, steps, layer.size)
-        state = np.zeros((len(signs), layer.size), np.int64)
-        for k in range(steps):  # an element is chosen if it exceeds the largest before it
-            state[tests[:, k] > 0] = k + 1
-        out.append(state)
-        start += steps * layer.size
+        n = layer.size if layer.groups is None else layer.groups.size
+        tests = signs[:, start : start + n]
+        if layer.groups is None:
+            out.append((tests > 0).astype(np.int64))
+        else:
+            out.append((tests == 0).reshape(len(tests), *layer.groups.shape).argmax(-1))
+        start += n
     return np.concatenate(out, axis=1) if out else np.zeros((len(signs), 0), np.int64)

@@ -142,7 +142,10 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
                 i: _rows(forms[i].affine.matrices.get(s) if i in forms else None, chunk, shape)
                 for i, shape in shapes.items()
             }
-            for k, out in enumerate(run(parts)):
+            outs = run(parts)
+            if eqn.params.get("fill_value"):  # of a gather: the bias has it
+                outs = [out - run(_nothing(shapes))[0] for out in outs]
+            for k, out in enumerate(outs):
                 found[k].append(compact(out.reshape(chunk.stop - chunk.start, -1)))
         for k, blocks in enumerate(found):
             columns[k][s] = _stacked(scipy.sparse.vstack, blocks)
@@ -151,6 +154,10 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
         Form(shape, Affine({s: m for s, m in cols.items() if _any(m)}, bias))
         for shape, cols, bias in zip(shapes_out, columns, biases, strict=True)
     ]
+
+
+def _nothing(shapes: dict[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
+    return {i: np.zeros((1, *shape)) for i, shape in shapes.items()}
 
 
 def _any(matrix: Matrix) -> bool:
@@ -207,24 +214,21 @@ def _concatenate(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(values, axis=eqn.params["dimension"] + 1)
 
 
-def _aligned(values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Scalars stretched to the rank of the others, behind the axis in front."""
-    rank = max(v.ndim for v in values)
-    return [v.reshape(len(v), *[1] * (rank - v.ndim), *v.shape[1:]) for v in values]
+def _elementwise(g: Callable[..., Any]) -> Callable[[Equation, list[np.ndarray]], np.ndarray]:
+    def rule(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
+        # Scalars are stretched to the rank of the others, behind the axis in front.
+        rank = len(eqn.outvars[0].aval.shape)  # pyright: ignore
+        stretched = []
+        for var, v in zip(eqn.invars, values, strict=True):
+            own = len(var.aval.shape)  # pyright: ignore
+            front = v.ndim - own
+            stretched.append(v.reshape(v.shape[:front] + (1,) * (rank - own) + v.shape[front:]))
+        return g(*stretched)
+
+    return rule
 
 
-def _added(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
-    a, b = _aligned(values)
-    return a + b
-
-
-def _subtracted(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
-    a, b = _aligned(values)
-    return a - b
-
-
-def _select(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
-    which, *cases = values[0], *_aligned(values[1:])
+def _select(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
     out = cases[0]
     for k, case in enumerate(cases[1:], 1):
         out = np.where(which == k, case, out)
@@ -254,12 +258,12 @@ def _dot(eqn: Equation, values: list[np.ndarray]) -> np.ndarray:
 
 
 _RULES: dict[str, Callable[[Equation, list[np.ndarray]], np.ndarray]] = {
-    "add": _added,
-    "add_any": _added,
-    "sub": _subtracted,
-    "neg": lambda eqn, v: -v[0],
-    "mul": lambda eqn, v: v[0] * v[1],
-    "div": lambda eqn, v: v[0] / v[1],
+    "add": _elementwise(np.add),
+    "add_any": _elementwise(np.add),
+    "sub": _elementwise(np.subtract),
+    "neg": _elementwise(np.negative),
+    "mul": _elementwise(np.multiply),
+    "div": _elementwise(np.divide),
     "dot_general": _dot,
     "broadcast_in_dim": _broadcast,
     "reduce_sum": _sum,
@@ -269,7 +273,7 @@ _RULES: dict[str, Callable[[Equation, list[np.ndarray]], np.ndarray]] = {
     "transpose": _transpose,
     "slice": _slice,
     "concatenate": _concatenate,
-    "select_n": _select,
+    "select_n": _elementwise(_select),
 }
 
 
@@ -280,9 +284,13 @@ def _through_jax(
     params = dict(eqn.primitive.get_bind_params(eqn.params))
     if params.get("preferred_element_type") is not None:
         params["preferred_element_type"] = None
+    bind = eqn.primitive.bind
+    if params.get("update_jaxpr") is not None:  # in the program's precision: made anew
+        del params["update_jaxpr"], params["update_consts"]
+        bind = getattr(jax.lax, eqn.primitive.name.replace("-", "_"))
 
     def once(*operands: jax.Array) -> list[jax.Array]:
-        out = eqn.primitive.bind(*operands, **params)
+        out = bind(*operands, **params)
         return list(out) if eqn.primitive.multiple_results else [out]
 
     axes = tuple(0 if i in positions else None for i in range(len(values)))

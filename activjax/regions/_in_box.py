@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
@@ -98,8 +99,10 @@ def is_piecewise_linear(f: Callable[..., Any], x: Any) -> program.PiecewiseLinea
 
 
 def _boxed(name: str, f: Callable[[Any], Any], box: Any) -> tuple[Network, np.ndarray]:
-    bounds = np.asarray(box, np.float64)
+    given = np.asarray(box)
+    bounds = given.astype(np.float64)
     if bounds.ndim < 1 or bounds.shape[-1] != 2:
         raise ValueError(f"{name}: box has shape {bounds.shape}, expected [*shape of the input, 2]")
-    made = extract(name, f, np.zeros(bounds.shape[:-1], np.float32))
+    dtype = given.dtype if jnp.issubdtype(given.dtype, jnp.floating) else np.float64
+    made = extract(name, f, np.zeros(bounds.shape[:-1], dtype))
     return made.network, bounds.reshape(made.network.size, 2)

@@ -96,8 +96,11 @@ def plane_through(
       margin: of the box, as a share of its sides.
 
     Raises:
-      ValueError: different shapes, numbers that are not finite, or points on a line.
+      ValueError: different shapes, numbers that are not finite, points on a line, or a margin that
+        leaves no box.
     """
+    if not margin > -0.5:
+        raise ValueError(f"plane_through: margin is {margin}, expected more than -0.5")
     points = [np.asarray(p, np.float64) for p in (a, b, c)]
     if len({p.shape for p in points}) > 1:
         raise ValueError(f"plane_through: shapes differ: {[p.shape for p in points]}")

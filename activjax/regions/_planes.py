@@ -11,6 +11,7 @@ from activjax.regions._mesh import Mesh
 from activjax.regions._network import Layer, Network
 from activjax.regions._rounding import (
     DEVIATIONS,
+    TINY,
     UNIT,
     before,
     between,
@@ -33,8 +34,8 @@ class Subdivision:
       states: `[cells, units]`.
       touched: how many values at vertices were taken for 0 because they cannot be told from it,
         where the unit had not made the vertex.
-      signs: `[vertices, tests]` int8, if asked for: of each value of a rectifier, and of each
-        excess of an element of a group over those before it, in the order of the units.
+      signs: `[vertices, tests]` int8, if asked for: of each value of a rectifier; for each element
+        of a group 0 where it is the largest and 1 where it is less. In the order of the units.
       doubts: how many signs at vertices were not proven, if asked for; with 0 every cut is the one
         that real arithmetic makes.
     """
@@ -95,23 +96,22 @@ class _Table:
         if len(self.rows) > 2:
             ends = (lows[2], highs[2])
             new.append(crossing(lows[0], highs[0], at, ends, column - first))
-            later = slice(column - first + 1, self.m - first)
-            doubts = _doubts(new[0][:, later], new[2][:, later])
         for x in new:
             x[:, column - first] = 0.0
-        z, noise = (x[:, : self.m - first] for x in new[:2])
+        earlier, later = slice(column - first), slice(column - first, self.m - first)
+        z, noise, *bounds = (x[:, later] for x in new)
         touched = (np.abs(z) <= DEVIATIONS * noise) & (noise > 0)
         z[touched] = 0.0
+        for bound in bounds:  # a value whose bound is 0 is exact
+            doubts = int(((np.abs(z) <= bound) & (bound > 0)).sum())
+        # Earlier columns have the sign that both ends have, however close to one of them.
+        signs = np.sign(self.signs[first:column, a] + self.signs[first:column, b]).T
+        new[0][:, earlier] = signs * np.maximum(np.abs(new[0][:, earlier]), TINY)
         for rows, x in zip(self.rows, new, strict=True):
             rows[here, first:] = x
-        self.signs[first:, here] = np.sign(z).T
+        self.signs[first:, here] = np.sign(new[0][:, : self.m - first]).T
         self.n = n
         return int(touched.sum()), doubts
-
-
-def _doubts(value: np.ndarray, bound: np.ndarray) -> int:
-    """How many signs the bounds leave open; a value whose bound is 0 is exact."""
-    return int(((np.abs(value) <= bound) & (bound > 0)).sum())
 
 
 def _longer(x: np.ndarray, room: int) -> np.ndarray:
@@ -184,6 +184,8 @@ class _Cutting:
     def _rectify(self, layer: Layer, z: Rows, first: int, wanted: bool) -> Rows | None:
         z, _, above = self._cut(self._settle(z), [], first, wanted)
         self._append(above)
+        if self.signs is not None:
+            self.signs = np.concatenate([self.signs, np.sign(z[0]).astype(np.int8)], axis=1)
         active = z[0] > 0
         return tuple(np.where(active, x, 0.0) for x in z) if wanted else None
 
@@ -192,6 +194,9 @@ class _Cutting:
         assert groups is not None
         best: Rows = tuple(x[:, groups[:, 0]] for x in z)
         self._append(np.zeros((self.mesh.cells, len(groups))))
+        if self.signs is not None:
+            none = np.zeros((len(self.signs), groups.size), np.int8)
+            self.signs = np.concatenate([self.signs, none], axis=1)
         for k in range(1, groups.shape[1]):
             column = groups[:, k]
             again = column == groups[:, 0]  # a group that was filled up
@@ -203,6 +208,11 @@ class _Cutting:
             cut = self._cut(self._settle((excess, *errors)), [z, best], first, True)
             over, (z, best), above = cut
             self.states[:, first:][above] = k
+            if self.signs is not None:
+                less = self.signs[:, -groups.size :].reshape(-1, *groups.shape)
+                less[:, :, :k] |= (over[0] > 0)[:, :, None]
+                less[:, :, k] = (over[0] < 0) | again
+                self.signs[:, -groups.size :] = less.reshape(len(less), -1)
             rows = zip(z, best, strict=True)
             best = tuple(np.where(over[0] > 0, x[:, column], b) for x, b in rows)
         kept = self._join()
@@ -215,7 +225,7 @@ class _Cutting:
         out = settled(value, noise)
         self.touched += int(((out == 0) & (noise > 0)).sum())
         for b in bound:
-            self.doubts += _doubts(value, b)
+            self.doubts += int(((np.abs(out) <= b) & (b > 0)).sum())
         return (out, noise, *bound)
 
     def _append(self, states: np.ndarray) -> None:
@@ -256,9 +266,7 @@ class _Cutting:
             above[column, : mesh.cells] = plus
             parent = np.concatenate([parent, parent[mixed]])
         self.states = self.states[parent]
-        if signs_before is not None:
-            now = table.signs[:, : table.n].T
-            self.signs = np.concatenate([signs_before, now], axis=1)
+        self.signs = signs_before
         self.points = table.part(1)
         for k, s in enumerate(sources, 2 + len(more)):
             self.values[s] = table.part(k)

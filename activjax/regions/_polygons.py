@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int
 
-from activjax.regions._boxes import enumerate
+from activjax.regions._boxes import Regions, enumerate
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
 from activjax.regions._maps import labels
 from activjax.regions._network import Network
@@ -123,20 +123,36 @@ class Polygons:
         "generic-certified": every sign that decided was proven, with bounds on all rounding errors,
         and no vertex lies on a hinge that did not make it: a theorem on the function of the
         coordinates with its weights as float64 numbers (barring underflow). "exact-integer": that
-        was not so, but up to `EXACTLY` cells the patterns are those that `enumerate` finds, which
-        decides in integers what rounding leaves open. "uncertified": neither.
+        was not so, but up to `EXACTLY` cells the patterns, and which cells are neighbours, are
+        those that `enumerate` finds, which decides in integers what rounding leaves open.
+        "uncertified": neither.
         """
         again = subdivide(self.plane, self.box, proven=True)
         sound = self.euler == 1 and len(np.unique(self.states, axis=0)) == self.cells
         if sound and again.doubts == 0 and np.array_equal(again.states, self.states):
             return "generic-certified"
+        return "exact-integer" if sound and self.enumerated is not None else "uncertified"
+
+    @cached_property
+    def enumerated(self) -> Regions | None:
+        """The same cells, and neighbours, as integers find them.
+
+        None if there are others, or more than `EXACTLY` cells.
+        """
         if self.cells > EXACTLY:
-            return "uncertified"
+            return None
         found = enumerate(self.plane, self.box, budget=2 * self.cells)
         if not found.complete or found.certificate == "uncertified":
-            return "uncertified"
-        same = {row.tobytes() for row in found.states} == {row.tobytes() for row in self.states}
-        return "exact-integer" if sound and same else "uncertified"
+            return None
+        both = np.concatenate([found.states, self.states])
+        number = np.unique(both, axis=0, return_inverse=True)[1].ravel()
+        theirs, mine = number[: len(found)], number[len(found) :]
+        a, b = (
+            np.unique(np.sort(own[pairs], axis=1), axis=0)
+            for own, pairs in ((theirs, found.adjacency()), (mine, self.adjacency))
+        )
+        same = np.array_equal(np.unique(theirs), np.unique(mine)) and np.array_equal(a, b)
+        return found if same else None
 
     @cached_property
     def adjacency(self) -> Int[np.ndarray, "pairs 2"]:
@@ -187,7 +203,8 @@ class Polygons:
         """The number of regions by a definition, by default this one's.
 
         "convex" is known only where a lower and an upper bound meet, "connected" only where
-        rounding decides nothing; otherwise the count is an interval.
+        rounding decides nothing; otherwise the count is an interval. Counted are the cells that
+        were found: that these are all, each once, is what `certificate` says.
 
         Raises:
           ValueError: no such definition.

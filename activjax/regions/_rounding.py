@@ -13,6 +13,7 @@ import numpy as np
 from activjax.regions._network import Affine
 
 UNIT = np.finfo(np.float64).eps / 2
+TINY = np.finfo(np.float64).tiny
 DEVIATIONS = 32.0
 SAFE = 1 + 1e-9  # for the rounding of bounds themselves
 
@@ -72,8 +73,10 @@ def crossing(
     z0, z1 = np.abs(low[:, column]), np.abs(high[:, column])
     span = z0 + z1
     error = e0[:, column] + e1[:, column]
-    moved = (e0[:, column] * z1 + e1[:, column] * z0) / (span * np.maximum(span - error, 0))
-    moved = (moved + 3 * UNIT)[:, None]
+    moved = e0[:, column] * (z1 / span) + e1[:, column] * (z0 / span)
+    # No two places of an edge are more than 1 apart.
+    moved = np.divide(moved, span - error, out=np.ones_like(span), where=moved < span - error)
+    moved = (moved + 4 * UNIT)[:, None]
     at = at[:, None]
     carried = (1 - at) * e0 + at * e1 + moved * (np.abs(high - low) + e0 + e1)
     return SAFE * (carried + 4 * UNIT * (np.abs(low) + np.abs(high)))

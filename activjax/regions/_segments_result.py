@@ -55,6 +55,7 @@ class Segments:
 
     def breakpoints(self, i: int) -> Float64[np.ndarray, " n"]:
         """Where pieces of segment i meet, in order."""
+        i = range(len(self))[i]
         return self.start[self.pieces[i] + 1 : self.pieces[i + 1]]
 
     @cached_property
