@@ -87,7 +87,7 @@ class _Table:
         n = self.n + len(a)
         if n > len(self.rows[0]):
             self.rows = [_longer(x, 2 * n) for x in self.rows]
-            self.signs = _longer(self.signs.T, 2 * n).T.copy()
+            self.signs = _wider(self.signs, 2 * n)
         here, first = slice(self.n, n), 0 if all_ else column
         lows, highs = ([x[ends, first:] for x in self.rows] for ends in (a, b))
         at = lows[0][:, column - first] / (lows[0] - highs[0])[:, column - first]
@@ -117,6 +117,12 @@ class _Table:
 def _longer(x: np.ndarray, room: int) -> np.ndarray:
     out = np.empty((room, x.shape[1]), x.dtype)
     out[: len(x)] = x
+    return out
+
+
+def _wider(x: np.ndarray, room: int) -> np.ndarray:
+    out = np.empty((len(x), room), x.dtype)
+    out[:, : x.shape[1]] = x
     return out
 
 
@@ -186,8 +192,10 @@ class _Cutting:
         self._append(above)
         if self.signs is not None:
             self.signs = np.concatenate([self.signs, np.sign(z[0]).astype(np.int8)], axis=1)
-        active = z[0] > 0
-        return tuple(np.where(active, x, 0.0) for x in z) if wanted else None
+        if not wanted:
+            return None
+        active, zero = z[0] > 0, np.float32(0)  # not to widen the noise
+        return (np.maximum(z[0], 0.0), *(np.where(active, x, zero) for x in z[1:]))
 
     def _choose(self, layer: Layer, z: Rows, first: int, wanted: bool) -> Rows | None:
         groups = layer.groups
@@ -260,7 +268,7 @@ class _Cutting:
             zero = not signs.all()
             mixed, plus = mesh.cut(start, stop, crossed, zero, first + column)
             if mesh.cells > above.shape[1]:
-                above = _longer(above.T, 2 * mesh.cells).T.copy()
+                above = _wider(above, 2 * mesh.cells)
             old = mesh.cells - len(mixed)
             above[:column, old : mesh.cells] = above[:column, mixed]
             above[column, : mesh.cells] = plus

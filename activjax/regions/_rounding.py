@@ -30,7 +30,7 @@ def before(affine: Affine, values: Values, noise: Values) -> tuple[np.ndarray, n
     """
     z = affine(values)
     sources = affine.matrices
-    carried = {s: noise[s] ** 2 + (UNIT * values[s]) ** 2 for s in sources}
+    carried = {s: np.square(noise[s]) + np.square(UNIT * values[s]) for s in sources}
     variance = affine.map(np.square).linear(carried) if sources else np.zeros_like(z)
     return z, np.sqrt(variance + (UNIT * affine.bias) ** 2 + (UNIT * z) ** 2)
 
