@@ -28,7 +28,7 @@ from activjax.regions import _on_plane, _planes
 from activjax.regions._network import Affine, Layer, Network
 
 BOX = np.array([[-1.0, 1.0], [-1.0, 1.0]])
-SIZES = [[2, 32, 32, 1], [2, 64, 64, 1], [2, 32, 32, 32, 32, 1], [2, 100, 100, 1], [2, 140, 140, 1]]
+WIDTHS = [(32, 32), (64, 64), (32, 32, 32, 32), (100, 100), (104, 104), (108, 108), (140, 140)]
 
 
 def weights(sizes: list[int], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -109,11 +109,9 @@ def main() -> None:
     parser.add_argument("--peer", help="folder of the peer's code; without it ours alone is timed")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    print(
-        "cells/s and peer's time / ours: the cut, with the result's rings, with the proof"
-    )
-    for sizes in SIZES:
-        print(row(sizes, args.peer, args.rounds), flush=True)
+    print("cells/s and peer's time / ours: the cut, with the result's rings, with the proof")
+    for widths in WIDTHS:
+        print(row([2, *widths, 1], args.peer, args.rounds), flush=True)
 
 
 if __name__ == "__main__":
