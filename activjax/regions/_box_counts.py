@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from activjax.regions._box_forms import Forms, Programs
 from activjax.regions._box_polytope import edges, faces
 from activjax.regions._box_search import Search
 from activjax.regions._box_vertices import Facet
+from activjax.regions._components import components
 
 _MOST = 50_000_000  # signs of maps at vertices, for the closed regions
 
@@ -53,9 +52,8 @@ class Geometry:
 
     def open_connected(self, label: np.ndarray) -> np.ndarray:
         """`[n]` components of cells that share facets and have the same map."""
-        a, b = self.adjacency.T
-        same = label[a] == label[b]
-        return _components(a[same], b[same], len(label))[: len(label)]
+        pairs = self.adjacency
+        return components(len(label), pairs[label[pairs[:, 0]] == label[pairs[:, 1]]])
 
     def activation(self) -> int:
         """The number of patterns of all points of the cells, boundaries included."""
@@ -189,13 +187,8 @@ class Geometry:
 
 
 def _holding(pairs: list[tuple[int, int]], cells: np.ndarray, size: int) -> int:
-    a, b = np.array(pairs, np.int64).reshape(-1, 2).T
-    return len(np.unique(_components(a, b, size)[cells]))
-
-
-def _components(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))
-    return connected_components(graph, directed=False)[1]
+    joined = components(size, np.array(pairs, np.int64).reshape(-1, 2))
+    return len(np.unique(joined[cells]))
 
 
 def _layers(programs: Programs, states: np.ndarray):

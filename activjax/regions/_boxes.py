@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.regions._box import check_box
 from activjax.regions._box_counts import Geometry
 from activjax.regions._box_programs import ProgramSearch
 from activjax.regions._box_search import Search
@@ -196,35 +197,12 @@ def enumerate(network: Network, box: Any, *, budget: int) -> Regions:
         below 1.
       OverflowError: products of weights are beyond float64.
     """
-    box = check_box(network, box)
+    box = check_box("enumerate", box, network.size)
     if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
         raise ValueError(f"enumerate: budget is {budget!r}, expected an integer of at least 1")
     if len(box) <= VERTICES_UP_TO:
         return _by_vertices(network, box, int(budget))
     return _by_programs(network, box, int(budget))
-
-
-def check_box(network: Network, box: Any) -> Float64[np.ndarray, "d 2"]:
-    """A box in float64.
-
-    Raises:
-      ValueError: see `enumerate`.
-    """
-    box = np.array(box, np.float64)
-    if box.shape != (network.size, 2):
-        raise ValueError(
-            f"enumerate: box has shape {box.shape}, expected [{network.size}, 2], the lowest and "
-            "the highest of each input"
-        )
-    if not np.isfinite(box).all():
-        raise ValueError("enumerate: box has NaN or infinite numbers")
-    wrong = np.flatnonzero(box[:, 0] >= box[:, 1])
-    if wrong.size:
-        i = int(wrong[0])
-        raise ValueError(
-            f"enumerate: box of input {i} goes from {box[i, 0]} to {box[i, 1]}, expected low < high"
-        )
-    return box
 
 
 def _by_vertices(network: Network, box: np.ndarray, budget: int) -> Regions:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from activjax.regions._components import components, open_connected
+
 if TYPE_CHECKING:
     from activjax.regions._polygons import Polygons
 
@@ -18,8 +20,6 @@ def convex_labels(found: Polygons) -> np.ndarray:
 
     A complex is face to face, so a vertex may not stand inside a side of a cell.
     """
-    from activjax.regions._plane_counts import components
-
     beside, label = found.beside, found.map_labels
     inner = (beside >= 0).all(1)
     free = np.zeros(len(beside), bool)
@@ -45,8 +45,6 @@ def convex_bounds(found: Polygons) -> tuple[int, int]:
     at least `ceil(r / 2) + 1 - h` convex parts, since a cut ends at two of these corners at most;
     one that is not convex has at least two.
     """
-    from activjax.regions._plane_counts import open_connected
-
     part = open_connected(found)
     regions = int(part.max()) + 1
     if regions == found.cells:
@@ -144,8 +142,6 @@ def _normals(found: Polygons) -> np.ndarray:
 
 def _chains(found: Polygons, free: np.ndarray, fan: _Fan) -> list[np.ndarray]:
     """Free edges that follow one another on a straight line, the longest first."""
-    from activjax.regions._plane_counts import components
-
     number = np.full(len(found.edges), -1)
     number[free] = np.arange(len(free))
     pairs = []

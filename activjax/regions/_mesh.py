@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-import scipy.sparse.csgraph
+
+from activjax.regions._components import components
 
 #: The makers of the four sides of the rectangle: bottom, right, top, left.
 SIDES = (-1, -2, -3, -4)
@@ -176,10 +177,8 @@ class Mesh:
         Returns:
           `[cells before]`, the new number of each.
         """
-        graph = scipy.sparse.coo_array(
-            (np.ones(same.sum()), (self.left[same], self.right[same])), (self.cells, self.cells)
-        )
-        n, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
+        label = components(self.cells, np.stack([self.left[same], self.right[same]], 1))
+        n = int(label.max()) + 1
         edges = self._edges[:, : self.n_edges][:, ~same]
         for side in (2, 3):
             edges[side] = np.where(edges[side] >= 0, label[edges[side]], -1)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike, Float, Float64
 
+from activjax.regions._box import check_box
 from activjax.regions._count import Definition, check_definition
 from activjax.regions._extract import extract
 from activjax.regions._planes import subdivide
@@ -129,23 +130,3 @@ def _plane(
     if len(gaps) < 2 or gaps[1] <= 1e-12 * gaps[0]:
         raise ValueError(f"{name}: the directions are linearly dependent and span no plane")
     return start, ways
-
-
-def check_box(name: str, box: Any, d: int | None = None) -> Float64[np.ndarray, "d 2"]:
-    """Lower and upper bounds.
-
-    Raises:
-      ValueError: a wrong shape, numbers that are not finite, or a lower bound not below the upper.
-    """
-    array = np.asarray(box, np.float64)
-    if array.ndim != 2 or array.shape[1] != 2 or (d is not None and len(array) != d):
-        raise ValueError(f"{name}: box has shape {array.shape}, expected [{d or 'd'}, 2]")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: box has NaN or infinite bounds")
-    wrong = np.flatnonzero(array[:, 0] >= array[:, 1])
-    if wrong.size:
-        i = wrong[0]
-        raise ValueError(
-            f"{name}: side {i} of the box is {array[i].tolist()}, expected lower < upper"
-        )
-    return array

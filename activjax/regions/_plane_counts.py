@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
+from activjax.regions._components import components, open_connected
 from activjax.regions._convex import convex_bounds, convex_labels
 from activjax.regions._count import Count, Definition
 from activjax.regions._faces import patterns
@@ -51,20 +50,6 @@ def count(found: Polygons, definition: Definition) -> Count:
         return Count(definition, perhaps, surely)
     n = int(regions(found, definition).max()) + 1
     return Count(definition, n, n)
-
-
-def components(n: int, pairs: np.ndarray) -> np.ndarray:
-    """`[n]`, the connected component of each of n nodes, in the order of their first nodes."""
-    ones = np.ones(len(pairs))
-    graph = scipy.sparse.coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
-
-
-def open_connected(found: Polygons) -> np.ndarray:
-    """Cells with equal maps, joined across edges."""
-    inner = found.beside[(found.beside >= 0).all(1)]
-    label = found.map_labels
-    return components(found.cells, inner[label[inner[:, 0]] == label[inner[:, 1]]])
 
 
 def _connected(found: Polygons) -> tuple[np.ndarray, np.ndarray]:

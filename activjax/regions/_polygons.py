@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.regions import _plane_counts
 from activjax.regions._boxes import Regions, enumerate
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
 from activjax.regions._maps import labels
@@ -209,9 +210,7 @@ class Polygons:
         Raises:
           ValueError: no such definition.
         """
-        from activjax.regions._plane_counts import count
-
-        return count(self, check_definition("count", definition or self.definition))
+        return _plane_counts.count(self, check_definition("count", definition or self.definition))
 
     def counts(self) -> dict[Definition, Count]:
         """The number of regions by each of the six definitions."""
@@ -223,10 +222,10 @@ class Polygons:
         Raises:
           ValueError: no such definition.
         """
-        from activjax.regions._plane_counts import regions
-
         definition = check_definition("by", definition)
-        return dataclasses.replace(self, definition=definition, region=regions(self, definition))
+        return dataclasses.replace(
+            self, definition=definition, region=_plane_counts.regions(self, definition)
+        )
 
 
 def polygons(

@@ -211,7 +211,7 @@ def test_points_on_hinges_have_inactive_units():
         ({"basis": np.ones((2, 2))}, "linearly dependent"),
         ({"basis": np.eye(3)}, r"basis has shape \(3, 3\)"),
         ({"origin": np.array([0.0, np.nan])}, "NaN or infinite"),
-        ({"box": [[1, -1], [0, 1]]}, "expected lower < upper"),
+        ({"box": [[1, -1], [0, 1]]}, "expected low < high"),
         ({"box": [[0, 1]]}, r"expected \[2, 2\]"),
         ({"definition": "conex"}, "did you mean 'convex'"),
         ({"f": lambda x: jax.nn.gelu(x)}, "not piecewise linear: integer_pow"),
