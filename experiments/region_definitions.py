@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
-from activjax import data, models, regions, runs
+from activjax import data, models, regions, runs, training
 from activjax.runs import figures
 
 QUESTION = (
@@ -59,25 +59,17 @@ def train(config: Config, model: models.Model, key: jax.Array) -> Any:
     """Parameters before and after training, and the training accuracy."""
     split = data.digits()
     x, y = jnp.asarray(split.train_x), jnp.asarray(split.train_y)
-    optimiser = optax.adam(config.rate)
+    optimiser, loss = optax.adam(config.rate), training.classification(model)
     first, order = jax.random.split(key)
     start = model.init(first)
 
-    def loss(params: Any, rows: jax.Array) -> jax.Array:
-        logits = model.apply(params, x[rows])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y[rows]).mean()
-
-    def step(carry: Any, key: jax.Array) -> Any:
-        params, state = carry
+    def step(state: training.TrainState, key: jax.Array) -> Any:
         rows = jax.random.randint(key, (config.batch,), 0, len(x))
-        with jax.numpy_dtype_promotion("standard"):  # optax needs it
-            updates, state = optimiser.update(jax.grad(loss)(params, rows), state)
-        return (optax.apply_updates(params, updates), state), None
+        return training.train_step(loss, optimiser, state, (x[rows], y[rows]))[0], None
 
-    keys = jax.random.split(order, config.steps)
-    (params, _), _ = jax.lax.scan(step, (start, optimiser.init(start)), keys)
-    accuracy = jnp.mean((model.apply(params, x).argmax(-1) == y).astype(jnp.float32))
-    return start, params, accuracy
+    state = training.TrainState(start, optimiser.init(start), {}, None, order)
+    state, _ = jax.lax.scan(step, state, jax.random.split(order, config.steps))
+    return start, state.params, training.accuracy(model.apply(state.params, x), y)
 
 
 def decision(model: models.Model, params: Any, a: int, b: int) -> Any:
@@ -157,8 +149,7 @@ def main(config: Config, out: Any) -> runs.Result:
     answer = (
         "For each proper activation region of a trained network there are, as convex, open "
         "connected and affine regions: " + "; ".join(told) + ". Patterns without an interior add "
-        f"at most {extra - 1:.1%} to the proper ones. Differences come from narrow layers: where "
-        "all units of a layer are inactive, the hinges before it have no effect."
+        f"at most {extra - 1:.1%} to the proper ones."
     )
     with figures.style():
         out.figure("ratios", ratio_figure(config, ratios), caption=RATIOS)

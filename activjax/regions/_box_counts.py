@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,8 +64,9 @@ class Geometry:
         for states, ids, on in zip(self.states, self.ids, self.on, strict=True):
             every = faces(on).astype(np.float32)
             pattern = np.empty((len(every), network.units), network.state_dtype)
-            for i, forms, where in _layers(programs, states):
-                groups = network.layers[i].groups
+            layers = zip(network.layers, network.slices, _forms(programs, states))
+            for layer, where, forms in layers:
+                groups = layer.groups
                 if groups is None:
                     signs = self._signs(forms, ids, np.arange(len(states[where])), None)
                     pattern[:, where] = every @ (signs > 0) > 0
@@ -114,7 +116,7 @@ class Geometry:
         n = self.search.vertices.n
         if n * len(several) > _MOST:
             return low + len(several), low + sum(len(parts[a]) for a in several)
-        forms = [_output(self.search.programs, s) for s in self.states]
+        forms = [list(_forms(self.search.programs, s))[-1] for s in self.states]
         owner = np.zeros(n, np.int64)
         for i, ids in enumerate(self.ids):
             owner[ids] = i
@@ -191,18 +193,11 @@ def _holding(pairs: list[tuple[int, int]], cells: np.ndarray, size: int) -> int:
     return len(np.unique(joined[cells]))
 
 
-def _layers(programs: Programs, states: np.ndarray):
-    """The forms before each layer's hinges at a pattern."""
+def _forms(programs: Programs, states: np.ndarray) -> Iterator[Forms]:
+    """The forms before each layer's hinges at a pattern, and then those of the output."""
     sources = {0: programs.input()}
     for i, where in enumerate(programs.network.slices):
         forms = programs.before(i, sources)
-        yield i, forms, where
-        sources[i + 1] = programs.after(i, forms, states[where])
-
-
-def _output(programs: Programs, states: np.ndarray) -> Forms:
-    """The forms of the output at a pattern."""
-    sources = {0: programs.input()}
-    for i, where in enumerate(programs.network.slices):
-        sources[i + 1] = programs.after(i, programs.before(i, sources), states[where])
-    return programs.before(len(programs.network.layers), sources)
+        yield forms
+        sources = programs.onward(i, sources, forms, states[where])
+    yield programs.before(len(programs.network.layers), sources)

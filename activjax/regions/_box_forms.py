@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from activjax.regions._network import Affine, Layer, Network
+from activjax.regions._network import Affine, Layer, Network, dense
 
 UNIT = np.finfo(np.float64).eps / 2
 FLOOR = 1e-290  # above what underflow can do to a sum of 10^18 products
@@ -87,6 +86,7 @@ class Programs:
         self.network = network
         self._affine = [*(layer.affine for layer in network.layers), network.out]
         self._parts = [{s: _part(m) for s, m in a.matrices.items()} for a in self._affine]
+        self._last = network.last_use
         self._integers: dict[int, tuple[dict[int, Integers], Integers]] = {}
 
     def input(self) -> Forms:
@@ -137,10 +137,22 @@ class Programs:
 
         return Forms(pick(forms.value), pick(forms.error), (exactly, (forms,)))
 
+    def onward(
+        self, layer: int, sources: dict[int, Forms], forms: Forms, states: np.ndarray
+    ) -> dict[int, Forms]:
+        """The sources that later layers read, once the states `[units]` of a layer are known."""
+        made = {**sources, layer + 1: self.after(layer, forms, states)}
+        return {s: f for s, f in made.items() if self._last.get(s, -1) > layer}
+
+    def units(self, layer: int) -> np.ndarray:
+        """The numbers of a layer's units; none behind the last layer."""
+        layers = self.network.layers
+        return np.arange(layers[layer].size if layer < len(layers) else 0)
+
     def _exactly(self, layer: int, sources: dict[int, Forms]) -> Integers:
         if layer not in self._integers:
             affine: Affine = self._affine[layer]
-            matrices = {s: to_integers(_dense(m)) for s, m in affine.matrices.items()}
+            matrices = {s: to_integers(dense(m)) for s, m in affine.matrices.items()}
             self._integers[layer] = matrices, to_integers(affine.bias)
         matrices, (bias, shift) = self._integers[layer]
         parts = []
@@ -170,10 +182,6 @@ def to_integers(numbers: np.ndarray) -> Integers:
 
 def _object(numbers: np.ndarray) -> np.ndarray:
     return numbers.astype(np.int64).astype(object)
-
-
-def _dense(matrix: Any) -> np.ndarray:
-    return matrix.toarray() if scipy.sparse.issparse(matrix) else np.asarray(matrix)
 
 
 def _chosen(layer: Layer, z: np.ndarray, states: np.ndarray) -> np.ndarray:

@@ -59,7 +59,6 @@ class ProgramSearch:
         half = np.maximum(box[:, 1] - self.middle, self.middle - box[:, 0])
         self.half = np.nextafter(half, np.inf)
         self.programs = self.doubtful = self.decisions = 0
-        self._last = network.last_use
 
     def cells(self) -> Iterator[Piece]:
         """All cells, finished, as they are found."""
@@ -69,7 +68,7 @@ class ProgramSearch:
         # Not the middle: hinges without bias all pass there.
         start = np.random.default_rng(0).uniform(-0.5, 0.5, d)
         sources = {0: self.forms.input()}
-        stack = [Piece(none, none, start, states, 0, self._all(0), sources, None)]
+        stack = [Piece(none, none, start, states, 0, self.forms.units(0), sources, None)]
         while stack:
             parts = self._next(stack.pop())
             if isinstance(parts, Piece):
@@ -80,10 +79,6 @@ class ProgramSearch:
     def place(self, points: np.ndarray) -> np.ndarray:
         """The input of coordinates in which the box is [-1, 1]^d."""
         return self.middle + self.half * points
-
-    def _all(self, layer: int) -> np.ndarray:
-        layers = self.network.layers
-        return np.arange(layers[layer].size if layer < len(layers) else 0)
 
     def _next(self, piece: Piece) -> Piece | list[Piece]:
         """The cell, finished, or its parts."""
@@ -115,10 +110,9 @@ class ProgramSearch:
                               own, layer, left[i + 1 :], sources, forms)
                     )  # fmt: skip
                 return children
-            sources = {**sources, layer + 1: self.forms.after(layer, forms, states[where])}
-            sources = {s: f for s, f in sources.items() if self._last.get(s, -1) > layer}
+            sources = self.forms.onward(layer, sources, forms, states[where])
             layer, forms = layer + 1, None
-            left = self._all(layer)
+            left = self.forms.units(layer)
         return Piece(rows, error, piece.point, states, layer, left, sources, None)
 
     def _parts(

@@ -59,7 +59,7 @@ class Search:
         # Numbers of hinges: one for a rectifier, one for each further element of a group.
         steps = [layer.size * (layer.states - 1) for layer in network.layers]
         self._number = np.cumsum([0, *steps]).tolist()
-        self._slices, self._last = network.slices, network.last_use
+        self._slices = network.slices
 
     def cells(self) -> Iterator[Cell]:
         """All cells, finished, as they are found."""
@@ -81,11 +81,7 @@ class Search:
         on = np.concatenate([corners == self.box[:, 0], corners == self.box[:, 1]], 1)
         shape = Polytope(np.arange(len(corners)), on, [Facet(form, i) for i in range(2 * d)])
         states = np.zeros(self.network.units, self.network.state_dtype)
-        return Cell(shape, states, 0, self._all(0), {0: self.programs.input()}, None)
-
-    def _all(self, layer: int) -> np.ndarray:
-        layers = self.network.layers
-        return np.arange(layers[layer].size if layer < len(layers) else 0)
+        return Cell(shape, states, 0, self.programs.units(0), {0: self.programs.input()}, None)
 
     def _next(self, cell: Cell) -> Cell | list[Cell]:
         """The cell, finished, or its parts."""
@@ -107,10 +103,9 @@ class Search:
                     own[where][unit] = state
                     children.append(Cell(part, own, layer, left, sources, forms))
                 return children
-            sources = {**sources, layer + 1: self.programs.after(layer, forms, states[where])}
-            sources = {s: f for s, f in sources.items() if self._last.get(s, -1) > layer}
+            sources = self.programs.onward(layer, sources, forms, states[where])
             layer, forms = layer + 1, None
-            left = self._all(layer)
+            left = self.programs.units(layer)
         return Cell(cell.shape, states, layer, left, sources, None)
 
     def _rectified(

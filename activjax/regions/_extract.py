@@ -14,9 +14,9 @@ import scipy.sparse
 
 from activjax import program
 from activjax.program import Equation, Place, UnsupportedError, curves
-from activjax.regions._forms import Form, dense, joined, linear, source
+from activjax.regions._forms import Form, joined, linear, source
 from activjax.regions._groups import EXTREMES, groups
-from activjax.regions._network import Affine, Layer, Matrix, Network
+from activjax.regions._network import Affine, Layer, Matrix, Network, dense
 
 #: Operands in which an operation is jointly linear, the others being fixed; None: all of them.
 JOINTLY: dict[str, slice] = {

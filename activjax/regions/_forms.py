@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from activjax.program import Equation, UnsupportedError
-from activjax.regions._network import Affine, Matrix
+from activjax.regions._network import Affine, Matrix, dense
 
 #: Rows of a matrix are pushed through an operation in parts of at most so many numbers.
 CHUNK = 1 << 23
@@ -59,10 +59,6 @@ class Form:
         matrices = {s: columns(m) for s, m in self.affine.matrices.items()}
         return Form(self.shape, Affine(matrices, self.affine.bias * factors))
 
-    def reshaped(self, shape: tuple[int, ...]) -> Form:
-        """The same elements in another shape."""
-        return Form(shape, self.affine)
-
 
 def source(number: int, shape: tuple[int, ...]) -> Form:
     """The values of a source themselves."""
@@ -89,11 +85,6 @@ def _stacked(stack: Callable[..., Any], parts: list[Any]) -> Matrix:
     if len(parts) == 1:
         return compact(parts[0])
     return compact(stack([scipy.sparse.csr_array(p) for p in parts], format="csr"))
-
-
-def dense(matrix: Any) -> np.ndarray:
-    """As a dense matrix."""
-    return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
 
 
 def compact(matrix: Any) -> Matrix:
@@ -133,8 +124,11 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
     columns: list[dict[int, Matrix]] = [{} for _ in biases]
     every = {s: n for f in forms.values() for s, n in f.affine.sources.items()}
     widest = max(1, *(int(np.prod(s)) for s in shapes.values()), *map(len, biases))
+    filling = None
+    if eqn.params.get("fill_value"):  # of a gather: the bias has it
+        (filling,) = run({i: np.zeros((1, *shape)) for i, shape in shapes.items()})
+    step = max(1, CHUNK // widest)
     for s, rows in every.items():
-        step = max(1, CHUNK // widest)
         found: list[list[Any]] = [[] for _ in biases]
         for start in range(0, rows, step):
             chunk = slice(start, min(start + step, rows))
@@ -142,10 +136,8 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
                 i: _rows(forms[i].affine.matrices.get(s) if i in forms else None, chunk, shape)
                 for i, shape in shapes.items()
             }
-            outs = run(parts)
-            if eqn.params.get("fill_value"):  # of a gather: the bias has it
-                outs = [out - run(_nothing(shapes))[0] for out in outs]
-            for k, out in enumerate(outs):
+            for k, out in enumerate(run(parts)):
+                out = out if filling is None else out - filling
                 found[k].append(compact(out.reshape(chunk.stop - chunk.start, -1)))
         for k, blocks in enumerate(found):
             columns[k][s] = _stacked(scipy.sparse.vstack, blocks)
@@ -154,10 +146,6 @@ def linear(eqn: Equation, operands: Sequence[Any], positions: Sequence[int]) -> 
         Form(shape, Affine({s: m for s, m in cols.items() if _any(m)}, bias))
         for shape, cols, bias in zip(shapes_out, columns, biases, strict=True)
     ]
-
-
-def _nothing(shapes: dict[int, tuple[int, ...]]) -> dict[int, np.ndarray]:
-    return {i: np.zeros((1, *shape)) for i, shape in shapes.items()}
 
 
 def _any(matrix: Matrix) -> bool:

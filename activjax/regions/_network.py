@@ -13,6 +13,11 @@ from jaxtyping import Float64, Int
 Matrix: TypeAlias = Float64[np.ndarray, "source m"] | scipy.sparse.csr_array
 
 
+def dense(matrix: Any) -> np.ndarray:
+    """A matrix as a dense one."""
+    return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
+
+
 @dataclass(frozen=True, eq=False)
 class Affine:
     """`z = sum_s values[s] @ matrices[s] + bias`, for rows of values.

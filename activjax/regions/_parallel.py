@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from activjax.fit import one_blas_thread
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -15,22 +16,14 @@ Result = TypeVar("Result")
 def each(run: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     """`run` of each part, on as many threads as there are processors, BLAS on one in each.
 
-    The threads of OpenBLAS wait for one another at every product of matrices of this size, on a
-    busy machine several times as long as they work. NumPy lets other threads run meanwhile.
+    NumPy lets other threads run while it works.
     """
     workers = min(_processors(), len(parts))
-    with _blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if workers <= 1:
             return [run(part) for part in parts]
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(run, parts))
-
-
-@functools.cache
-def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _processors() -> int:

@@ -73,9 +73,7 @@ def _connected(found: Polygons) -> tuple[np.ndarray, np.ndarray]:
         off = values - s @ map_
         near: np.ndarray = np.all(np.abs(off) <= ROUNDING * scale, axis=1)
         on = np.zeros(len(s), bool)
-        on[np.concatenate([found.ring[found.begins[c] : found.begins[c + 1]] for c in cells])] = (
-            True
-        )
+        on[np.concatenate([found.corners(c) for c in cells.tolist()])] = True
         off[on] = 0.0
         # Somewhere on the edge the difference is 0: at an end, or between ends of opposite signs.
         low, high = off[ends[:, 0]], off[ends[:, 1]]

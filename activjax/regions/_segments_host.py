@@ -171,10 +171,8 @@ class _Rows:
             z = more if z is None else z + more
             variance = wider if variance is None else variance + wider
         shape = len(self.t), affine.size
-        z, variance = (
-            np.zeros(shape) if z is None else z,
-            (np.zeros(shape) if variance is None else variance),
-        )
+        if z is None or variance is None:
+            z, variance = np.zeros(shape), np.zeros(shape)
         z += affine.bias
         variance += UNIT**2 * squared.bias
         variance += (UNIT * z) ** 2

@@ -23,7 +23,7 @@ import scipy.sparse
 from jax import lax
 from jaxtyping import Array
 
-from activjax.regions._network import Network
+from activjax.regions._network import Network, dense
 from activjax.regions._rounding import DEVIATIONS
 from activjax.regions._segments_host import Sweep
 
@@ -81,10 +81,7 @@ def parameters(network: Network, dtype: Any) -> tuple[Structure, list[Any]]:
         )
     layers, arrays = [], []
     for layer in network.layers:
-        matrices = {
-            s: m.toarray() if isinstance(m, scipy.sparse.csr_array) else np.asarray(m)
-            for s, m in sorted(layer.affine.matrices.items())
-        }
+        matrices = {s: dense(m) for s, m in sorted(layer.affine.matrices.items())}
         groups = None if layer.groups is None else layer.groups.shape
         layers.append((tuple(matrices), layer.affine.size, groups))
         arrays.append((

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
+from activjax.fit import one_blas_thread
 from activjax.zonotope._program import Loss, Program
 
 
@@ -114,18 +113,6 @@ def scaled(X: np.ndarray, y: np.ndarray, loss: Loss, weight_decay: float) -> Sca
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """64-bit JAX, with BLAS on one thread.
-
-    On a busy machine the threads of OpenBLAS, which XLA's Cholesky factorisation uses on CPU, wait
-    for one another: many small matrices then take up to a hundred times as long.
-    """
-    with jax.enable_x64(True), _blas().limit(limits=1, user_api="blas"):
+    """64-bit JAX, with BLAS on one thread."""
+    with jax.enable_x64(True), one_blas_thread():
         yield
-
-
-@functools.cache
-def _blas() -> Any:
-    import scipy.linalg  # noqa: F401  XLA's LAPACK
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
