@@ -61,6 +61,7 @@ _HOMES = dict.fromkeys(
 _PACKAGES = [
     "data",
     "fit",
+    "membership",
     "models",
     "patterns",
     "program",

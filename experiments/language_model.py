@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -255,6 +256,7 @@ def finish(static: Static, hp: Any, states: Any, out: Any) -> runs.Result:
         out.figure("documents", document_figure(mean, plain, sizes, static), caption=CAPTIONS[1])
         out.figure("place", place_figure(static, scored), caption=CAPTIONS[2])
     out.table("documents", document_table(static, mean, plain, sizes), COLUMNS, TABLE)
+    keep(static, states.params, out.folder / "model")
     sample = sampled(static, states.params)
     out.text("sample", sample, caption=f"A sample at temperature {static.config.temperature:g} "
              f"(the first seed) after {static.config.prompt!r}.")  # fmt: skip
@@ -343,6 +345,17 @@ def sampled(static: Static, params: Any) -> str:
     )
     new = jax.jit(go_on)(own, prompt, key=jax.random.key(0))
     return tokenizer.decode(np.concatenate([prompt[0], np.asarray(new.tokens[0])]))
+
+
+def keep(static: Static, params: Any, folder: Path) -> None:
+    """The first seed's model as a folder, such as `configs/membership_audit.yaml` takes."""
+    named = static.config.tokenizer
+    tokenizer: str | Path | None = None if named == "bytes" else named
+    if named.startswith("bpe:"):  # the same texts give the same tokenizer
+        data.train_bpe(static.train, static.tokenizer.vocab, path=folder)
+        tokenizer = folder
+    own = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), params)
+    training.save_model(folder, static.model, own, tokenizer=tokenizer)
 
 
 def summary(

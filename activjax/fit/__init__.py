@@ -31,3 +31,4 @@ from activjax.fit._ridge import (
     ridge as ridge,
     ridge_from_moments as ridge_from_moments,
 )
+from activjax.fit._threads import one_blas_thread as one_blas_thread

@@ -15,6 +15,7 @@ from activjax.program._dependence import Dependence as Dependence
 from activjax.program._describe import (
     Operand as Operand,
     Operation as Operation,
+    around as around,
     scope_path as scope_path,
 )
 from activjax.program._errors import UnsupportedError as UnsupportedError
@@ -32,7 +33,10 @@ from activjax.program._interpret import (
     interpret as interpret,
 )
 from activjax.program._linear_states import Breakpoint as Breakpoint, Nonlinear as Nonlinear
-from activjax.program._parameter_uses import parameter_uses as parameter_uses
+from activjax.program._parameter_uses import (
+    parameter_uses as parameter_uses,
+    uses_in as uses_in,
+)
 from activjax.program._piecewise_linear import (
     PiecewiseLinear as PiecewiseLinear,
     piecewise_linear as piecewise_linear,

@@ -41,18 +41,18 @@ def source_line(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> str | None:
     The innermost line outside installed packages; of an operation inside a cached function of a
     library, such as `jax.nn.relu`, the line of the call.
     """
-    lines = [line for eqn in reversed(list(_around(closed, path))) for line in _compat.source(eqn)]
+    lines = [line for eqn in reversed(list(around(closed, path))) for line in _compat.source(eqn)]
     lines = [x for x in lines if x != "unknown" and "activjax/program/" not in x]
     return next((x for x in lines if "-packages/" not in x), next(iter(lines), None))
 
 
 def functions(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> tuple[str, ...]:
     """The names of the jitted functions around the equation at a path, outermost first."""
-    names = (eqn.params.get("name") for eqn in _around(closed, path))
+    names = (eqn.params.get("name") for eqn in around(closed, path))
     return tuple(n for n in names if isinstance(n, str) and not n.startswith("<"))
 
 
-def _around(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> Iterator[_compat.Equation]:
+def around(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> Iterator[_compat.Equation]:
     """The equations on the way to a path, outermost first, and that at its end."""
     i, *rest = path
     eqn = closed.jaxpr.eqns[i]
@@ -60,7 +60,7 @@ def _around(closed: _compat.ClosedJaxpr, path: Sequence[int]) -> Iterator[_compa
     for body, place in bodies(eqn, Place((i,))) if rest else ():
         n = len(place.path)
         if place.path == tuple(path[:n]):
-            yield from _around(body, path[n:])
+            yield from around(body, path[n:])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Operation:
       place: where it stands in the program.
       scope: the path of named scopes and modules around it.
       source: the user's line, "file.py:12:4 (function)", or None.
-      functions: names of the jitted functions around it, outermost first, such as "gelu".
+      functions: names of the jitted functions around it, outermost first, such as "silu".
       operands: what it takes.
     """
 

@@ -39,13 +39,25 @@ class Rules(Generic[S]):
         del eqn, index, place
         return outs
 
+    def ruled(self, eqn: _compat.Equation, states: list[S], outs: list[S], place: Place) -> list[S]:
+        """The states of the outputs of a function with a derivative rule of its own.
+
+        Args:
+          eqn: the equation.
+          states: of its operands.
+          outs: of its outputs, as its body makes them.
+          place: the place of the equation.
+        """
+        del eqn, states, place
+        return outs
+
     def cross(self, eqn: _compat.Equation, how: str, i: int, state: S, place: Place) -> S:
         """The state of a value that enters or leaves a loop or leaves a branch.
 
         Args:
           eqn: the equation.
           how: "const", "carry" or "slice" into a loop, "stack" or "out" out of it, "shard" and
-            "unshard" for shard_map.
+            "unshard" for shard_map, "rule" out of a function with a derivative rule of its own.
           i: the number of the value among those of the same sort.
           state: its state before.
           place: the place of the equation.
@@ -108,7 +120,10 @@ class _Flow(Generic[S]):
         if kind == "shard_map":
             outs = self.run(body, self._cross(eqn, states, "shard", here), inside)
             return self._cross(eqn, outs, "unshard", here)
-        return self.run(body, states, inside)
+        outs = self.run(body, states, inside)
+        if kind not in ("custom_jvp", "custom_vjp"):
+            return outs
+        return self.rules.ruled(eqn, states, self._cross(eqn, outs, "rule", here), here)
 
     def _scan(self, eqn: _compat.Equation, states: list[S], here: Place) -> list[S]:
         parts, ((body, inside),) = _compat.scan_parts(eqn), bodies(eqn, here)

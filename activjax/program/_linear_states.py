@@ -127,6 +127,8 @@ class LinearRules(Rules[State]):
 
     def cross(self, eqn: _compat.Equation, how: str, i: int, state: State, place: Place) -> State:
         """Elements of one iteration and of all are different functions of different values."""
+        if how == "rule":
+            return state
         return _fresh(state, (how, place.path, i))
 
     def choose(

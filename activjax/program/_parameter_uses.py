@@ -10,7 +10,7 @@ from activjax.program import _compat
 from activjax.program._argnums import check_argnums, chosen
 from activjax.program._describe import source_line
 from activjax.program._flow import flow
-from activjax.program._trace import trace
+from activjax.program._trace import Program, trace
 from activjax.program._use_rules import UseRules, Value
 from activjax.program._uses import Use, Uses
 
@@ -42,17 +42,31 @@ def parameter_uses(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     numbers = check_argnums("parameter_uses", argnums)
 
     def analysed(*args: Any, **kwargs: Any) -> Uses:
-        leaves = chosen("parameter_uses", args, numbers, several=len(numbers) > 1)
-        traced, rules = trace(f, *args, **kwargs), UseRules(leaves)
-        states = [Value(data=True) for _ in traced.closed.jaxpr.invars]
-        for i, leaf in enumerate(leaves):
-            states[leaf.index] = rules.parameter(i)
-        outs = flow(traced.closed, states, rules)
-        keys = {k for i, out in enumerate(outs) for k in out.uses | rules.returned(out, i)}
-        found = sorted((k[0], k[1], k[2].leaf, str(k[2].steps), k) for k in keys)
-        return Uses([_lined(rules.uses[k[-1]], traced.closed) for k in found], leaves)
+        return uses_in(trace(f, *args, **kwargs), numbers)
 
     return analysed
+
+
+def uses_in(traced: Program, argnums: int | Sequence[int] = 0, *, lookups: bool = False) -> Uses:
+    """`parameter_uses` of a program that is traced already.
+
+    Args:
+      traced: the program.
+      argnums: as for `parameter_uses`.
+      lookups: a lookup at indices that depend on no argument, as of positions, is a use too, and
+        no view.
+    """
+    numbers = check_argnums("uses_in", argnums)
+    args, _ = traced.arguments.merge(traced.arguments.arrays)
+    leaves = chosen("parameter_uses", args, numbers, several=len(numbers) > 1)
+    rules = UseRules(leaves, lookups=lookups)
+    states = [Value(data=True) for _ in traced.closed.jaxpr.invars]
+    for i, leaf in enumerate(leaves):
+        states[leaf.index] = rules.parameter(i)
+    outs = flow(traced.closed, states, rules)
+    keys = {k for i, out in enumerate(outs) for k in out.uses | rules.returned(out, i)}
+    found = sorted((k[0], k[1], k[2].leaf, str(k[2].steps), k) for k in keys)
+    return Uses([_lined(rules.uses[k[-1]], traced.closed) for k in found], leaves)
 
 
 def _lined(use: Use, closed: _compat.ClosedJaxpr) -> Use:

@@ -48,10 +48,13 @@ class Value:
 
 
 class UseRules(Rules[Value]):
-    """The rule set; `uses` collects, by their keys, all that it meets."""
+    """The rule set; `uses` collects, by their keys, all that it meets.
 
-    def __init__(self, leaves: Sequence[Chosen]) -> None:
-        self.leaves = leaves
+    With `lookups` a lookup is a use even where its indices depend on nothing.
+    """
+
+    def __init__(self, leaves: Sequence[Chosen], *, lookups: bool = False) -> None:
+        self.leaves, self.lookups = leaves, lookups
         self.uses: dict[Key, Use] = {}
 
     def parameter(self, i: int) -> Value:
@@ -82,6 +85,9 @@ class UseRules(Rules[Value]):
             split = any(axis is not None for axis in _compat.shard_parts(eqn).in_specs[i])
             views = frozenset(v.shard(depth, split) for v in state.views)
             return replace(state, views=views, changes=changes if split else state.changes)
+        if how == "rule":
+            name = _compat.kind(eqn) or eqn.primitive.name
+            return replace(state, views=frozenset(v.then(name, None, v.axes) for v in state.views))
         leave = View.stack if how == "stack" else View.leave
         views = frozenset(leave(v, depth) for v in state.views)
         return replace(state, views=views, changes=state.changes - {depth})
@@ -94,10 +100,32 @@ class UseRules(Rules[Value]):
         extra = replace(index, uses=index.uses | keys)
         return [replace(_mixed([out, extra]), views=out.views, plain=out.plain) for out in outs]
 
+    def ruled(
+        self, eqn: _compat.Equation, states: list[Value], outs: list[Value], place: Place
+    ) -> list[Value]:
+        """A leaf that the function leaves alone may still have a derivative by its rule."""
+        n = len(place.path)
+        seen = {k[2].leaf for out in outs for k in out.uses if k[0][:n] == place.path}
+        seen |= {v.leaf for out in outs for v in out.views}
+        alone = [
+            i for i, s in enumerate(states) if s.views and not {v.leaf for v in s.views} <= seen
+        ]
+        if not alone:
+            return outs
+        keys = frozenset().union(*(self._record(eqn, states, i, place, "other") for i in alone))
+        leaves = frozenset(v.leaf for i in alone for v in states[i].views)
+        return [replace(o, uses=o.uses | keys, leaves=o.leaves | leaves) for o in outs]
+
     def equation(self, eqn: _compat.Equation, states: list[Value], place: Place) -> list[Value]:
         """A view of a leaf stays one; anything else that meets it is a use."""
         if eqn.primitive.name in IDENTITIES and len(states) == len(eqn.outvars):
-            return states
+            if eqn.primitive.name != "stop_gradient":
+                return states
+            # the value is the leaf's, the derivative is not
+            return [
+                replace(s, views=frozenset(v.then("stop_gradient", None, v.axes) for v in s.views))
+                for s in states
+            ]
         keys: set[Key] = set()
         views: list[frozenset[View]] = [frozenset() for _ in eqn.outvars]
         for i, state in enumerate(states):
@@ -105,6 +133,7 @@ class UseRules(Rules[Value]):
                 continue
             # A table looked up by data is a use; at indices known beforehand it is but a part.
             fixed = i == 0 and not any(s.data or s.leaves for s in states[1:])
+            fixed = fixed and not (self.lookups and eqn.primitive.name == "gather")
             if not fixed or any(view(eqn, v, 0) is None for v in state.views):
                 keys |= self._record(eqn, states, i, place, _kind(eqn, i))
                 continue

@@ -116,6 +116,10 @@ def _reshape(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
     return new, tuple(out)
 
 
+def _rev(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
+    return tuple(eqn.params["dimensions"]), axes
+
+
 def _slice(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
     p = eqn.params
     strides = p["strides"] or (1,) * len(axes)
@@ -123,12 +127,24 @@ def _slice(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
     return tuple(f"{a}:{b}:{c}" if c != 1 else f"{a}:{b}" for a, b, c in bounds), axes
 
 
+def _split(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
+    return ("axis", eqn.params["axis"], "sizes", *eqn.params["sizes"]), axes
+
+
 def _unstack(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
-    return None, tuple(a for i, a in enumerate(axes) if i != eqn.params["axis"])
+    axis = eqn.params["axis"]
+    return ("axis", axis), tuple(a for i, a in enumerate(axes) if i != axis)
 
 
 def _dynamic_slice(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
-    return tuple(eqn.params["slice_sizes"]), axes
+    sizes, (operand, *starts) = eqn.params["slice_sizes"], eqn.invars
+    known = [int(start.val) for start in starts if isinstance(start, _compat.Literal)]
+    if len(known) < len(starts):
+        return tuple(sizes), axes
+    # XLA moves a start so that the slice stays inside.
+    ends = (n - size for n, size in zip(_compat.shape(operand), sizes, strict=True))
+    at = [min(max(start, 0), end) for start, end in zip(known, ends, strict=True)]
+    return tuple(f"{a}:{a + size}" for a, size in zip(at, sizes, strict=True)), axes
 
 
 def _gather(eqn: _compat.Equation, axes: Axes) -> tuple[Any, Axes]:
@@ -154,9 +170,9 @@ VIEWS: dict[str, Callable[[_compat.Equation, Axes], tuple[Any, Axes]]] = {
     "broadcast_in_dim": _broadcast,
     "squeeze": _squeeze,
     "reshape": _reshape,
-    "rev": _same,
+    "rev": _rev,
     "slice": _slice,
-    "split": _same,
+    "split": _split,
     "unstack": _unstack,
     "dynamic_slice": _dynamic_slice,
     "gather": _gather,
@@ -175,5 +191,5 @@ def view(eqn: _compat.Equation, old: View, output: int) -> View | None:
         return None
     detail, axes = VIEWS[name](eqn, old.axes)
     if name in ("split", "unstack"):
-        detail = f"#{output}"
+        detail = (f"#{output}", *detail)
     return old.then(name, detail, axes)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import activjax as aj
-from activjax import fit, models, patterns, stats
+from activjax import fit, membership, models, patterns, stats
 
 D = 6
 
@@ -334,7 +334,22 @@ SUMMARIES = [
     ),
 ]
 
-CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES]
+
+def _drift(x: jax.Array, y: jax.Array, **fields: Any) -> jax.Array:
+    spec = membership.DriftSpec(method="ghost", **fields)
+    params = jax.tree.map(lambda p: p.astype(x.dtype), PARAMS)
+    return membership.features(membership.drift(MLP.apply, params, x, y, spec)).values
+
+
+MEMBERSHIP = [
+    Case("drift", _drift, labelled, empty="no examples", tol=1e-4),
+    Case("ascend", lambda x, y: _drift(x, y, norm="raw"), labelled, empty="no examples", tol=1e-4),
+    Case("confidence", membership.confidence, labelled),
+    Case("margin_score", membership.margin_score, labelled),
+    Case("entropy_score", lambda x: membership.entropy_score(x), rows),
+]
+
+CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES, *MEMBERSHIP]
 
 #: Public names that are no functions of arrays, or that other cases run through.
 EXEMPT = {
@@ -367,6 +382,19 @@ EXEMPT = {
         "count", "enumerate", "film", "is_piecewise_linear", "moved", "on_plane", "on_segment",
         "on_segments", "plane_through", "plot", "strip",
     },
+    "membership": {
+        # what `drift` is made of and gives: test_drift.py
+        "Ascent", "Drift", "DriftSpec", "Features", "OutDrift", "SiteDrift", "cross_entropy",
+        "features", "random_directions",
+        # of tokens, texts and several models: test_scores.py, test_references.py
+        "TokenStatistics", "grad_norm_score", "lira", "loss_score", "mean_out", "min_k",
+        "min_k_plus_plus", "recall_losses", "recall_score", "reference_score", "rmia", "scores",
+        "token_statistics", "zlib_bytes", "zlib_score",
+        # on the host: tests/membership
+        "Attack", "Blind", "Evaluation", "Permuted", "Row", "Shadows", "blind", "blind_features",
+        "check_overlap", "compare", "duplicates", "evaluate", "fit_attack", "half_splits", "halves",
+        "near_duplicates", "permuted", "roc", "stacked", "train_shadows",
+    },
     "zonotope": {
         # on the host, in exact arithmetic: tests/zonotope
         "Cells", "Fit", "Sample", "Search", "Vertices", "cells", "count", "local_search",
@@ -377,5 +405,6 @@ EXEMPT = {
         "Standardise",
         # on the host, in float64: test_linear_program.py
         "Certificate", "LinearProgram", "linear_program",
+        "one_blas_thread",  # a context
     },
 }  # fmt: skip

@@ -200,6 +200,34 @@ def test_several_outputs():
     assert len({u.views for u in layers}) == 3
 
 
+def test_views_say_which_part_they_are():
+    """Parts of one shape have the same steps only if they are the same."""
+
+    def of(*parts):
+        found = uses(lambda w, x: sum(x[:, :3] @ part(w) for part in parts), jnp.ones((6, 6)), X)
+        return [u.views for u in found]
+
+    cut = jax.lax.dynamic_slice
+    first, second = of(lambda w: cut(w, (0, 0), (3, 6)), lambda w: cut(w, (9, 0), (3, 6)))
+    assert (first[0].detail, second[0].detail) == (("0:3", "0:6"), ("3:6", "0:6"))
+    first, second = of(lambda w: jnp.flip(w[:3], 0), lambda w: jnp.flip(w[:3], 1))
+    assert (first[-1].detail, second[-1].detail) == ((0,), (1,))
+    first, second = of(lambda w: jnp.split(w, 2)[0], lambda w: jnp.split(w, [3, 4])[0])
+    assert first != second
+
+
+def test_a_derivative_rule_alone_is_a_use():
+    """A function that leaves a leaf alone may have a derivative by it all the same."""
+
+    @jax.custom_vjp
+    def pulled(x, w):
+        return x
+
+    pulled.defvjp(lambda x, w: (x, w), lambda w, ct: (ct, w))
+    dense, rule = uses(lambda w, x: pulled(x @ w, w), jnp.ones((4, 4)), X)
+    assert (dense.primitive, rule.kind, rule.operand) == ("dot_general", "other", 1)
+
+
 def test_loops():
     ws = jnp.ones((3, 4, 4))
 

@@ -26,6 +26,16 @@ SMALL = {
         "seeds=2", "widths=[8]", "depth=1", "epochs=4", "segments=4", "probes=32",
     ],
     "region_definitions": ["seeds=2", "networks=['4-3']", "steps=20", "planes=1"],
+    "membership_digits": [
+        "models=6", "targets=2", "shadow_fit=2", "clean_epochs=2", "noisy_epochs=2",
+        "widths=[8, 8]", "moments=2", "unit_etas=[0.3, 1.0]", "raw_etas=[0.1, 1.0]",
+        "layer_etas=[1.0, 3.0]",
+    ],
+    "membership_text": [
+        "modules=60", "pool=200", "other_texts=64", "moments=[1, 2, 3]", "reference_epochs=1",
+        "layers=1", "width=8", "heads=2",
+    ],
+    "membership_audit": ["demo_texts=60", "demo_epochs=1"],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",
