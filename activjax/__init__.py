@@ -59,6 +59,7 @@ _HOMES = dict.fromkeys(
     "transforms",
 ) | {"harvest": "stats"}
 _PACKAGES = [
+    "codebooks",
     "data",
     "fit",
     "membership",

@@ -20,6 +20,7 @@ examples:
   activjax keys my.yaml                           what may stand in the file, with ranges and help
   activjax ls                                     all runs below ./runs
   activjax show 3f2a                              the run whose id begins with 3f2a
+  activjax codes 3f2a                             a page to browse the codes of its bottlenecks
 """
 
 _RUN = """\
@@ -45,6 +46,11 @@ List runs and sweeps (state, name, id, age, answer), or the cells of one sweep:
   activjax ls                        everything below ./runs
   activjax ls hash_phase width=32    cells of a sweep
   activjax ls hash_phase --failed    what went wrong
+"""
+_CODES = """\
+Write the page of a run whose experiment indexed the codes of its bottlenecks: one HTML file that
+opens offline. It shows how each code is used, where, with what, and what it does to the output;
+tokens by codebooks; a search by regular expression; steered texts; labels to write and save.
 """
 _WHICH = "its folder, the beginning of its id, or its name"
 
@@ -140,6 +146,26 @@ def parser() -> argparse.ArgumentParser:
     report = add("report", "write the report of a run or a sweep again")
     report.add_argument("run", metavar="RUN", help=_WHICH)
     _add_out(report)
+
+    codes = add("codes", "write the page of a run's codes: one HTML file", _CODES)
+    codes.add_argument("run", metavar="RUN", help=f"{_WHICH}, or the folder of an index")
+    codes.add_argument("--out", metavar="FILE", type=Path, help="default: codes.html in the run")
+    codes.add_argument("--case", metavar="NAME", help="which case's codes, where there are several")
+    codes.add_argument(
+        "--contexts",
+        type=int,
+        metavar="N",
+        help="codes of each codebook with contexts, the most used (default: 20,000 of all)",
+    )
+    codes.add_argument(
+        "--tokens", type=int, metavar="N", help="tokens of the examples that the page holds"
+    )
+    codes.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        help="root of all runs (default: the variable ACTIVJAX_RUNS, else ./runs)",
+    )
     return top
 
 
@@ -163,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         grammar.print_help()
         return 2
     try:
+        if args.command == "codes":  # a method's, which `runs` does not know
+            return _codes(args)
         from activjax.runs.commands import COMMANDS
 
         return COMMANDS[args.command](args)
@@ -175,6 +203,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("activjax: stopped", file=sys.stderr)
         return 130
+
+
+def _codes(args: argparse.Namespace) -> int:
+    from activjax.codebooks.viewer import run_index, write_page
+    from activjax.runs import store
+    from activjax.runs.errors import StorageError
+
+    path = Path(args.run)
+    try:
+        if (path / "config.yaml").is_file() or not (path / "meta.json").is_file():
+            run = store.find(args.run, store.root(args.root))
+            index, file = run_index(run.path, args.case), run.path / "codes.html"
+            title = f"{run.name} {run.id}"
+        else:
+            index, title = path.resolve(), path.resolve().name
+            file = index.with_name(f"{title}.html")
+        file = args.out or file
+        with store.storing(file):
+            print(write_page(index, file, title=title, contexts=args.contexts, tokens=args.tokens))
+    except ValueError as error:
+        raise StorageError(str(error)) from error
+    return 0
 
 
 def _add_out(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import activjax as aj
-from activjax import fit, membership, models, patterns, stats
+from activjax import codebooks, fit, membership, models, patterns, stats
 
 D = 6
 
@@ -349,7 +349,26 @@ MEMBERSHIP = [
     Case("entropy_score", lambda x: membership.entropy_score(x), rows),
 ]
 
-CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES, *MEMBERSHIP]
+CODES = jax.random.normal(jax.random.key(3), (2, 9, D // 2))
+
+
+def _bottleneck(x: jax.Array, **fields: Any) -> jax.Array:
+    spec = codebooks.Spec(9, groups=2, **fields)
+    return codebooks.bottleneck({"codes": CODES, "scale": jnp.ones(2)}, x, spec)[0]
+
+
+def _penalty(x: jax.Array) -> jax.Array:
+    # the input has no part in its gradient
+    return codebooks.loss({"site": codebooks.bottleneck(CODES, x, codebooks.Spec(9, 2, 2))[1]})
+
+
+CODEBOOKS = [
+    Case("bottleneck", _bottleneck, rows),
+    Case("bottleneck.layer", lambda x: _bottleneck(x, k=3, norm="layer", reduce="mean"), rows),
+    Case("loss", _penalty, rows, differentiable=False, tol=1e-4),
+]
+
+CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES, *MEMBERSHIP, *CODEBOOKS]
 
 #: Public names that are no functions of arrays, or that other cases run through.
 EXEMPT = {
@@ -394,6 +413,17 @@ EXEMPT = {
         "Attack", "Blind", "Evaluation", "Permuted", "Row", "Shadows", "blind", "blind_features",
         "check_overlap", "compare", "duplicates", "evaluate", "fit_attack", "half_splits", "halves",
         "near_duplicates", "permuted", "roc", "stacked", "train_shadows",
+    },
+    "codebooks": {
+        "Ema", "Inputs", "Override", "Overrides", "Spec", "Strategy", "Trace", "TrainState",
+        "Usage",
+        # of functions and pytrees: tests/codebooks
+        "ema", "ema_init", "init", "init_state", "inputs", "load", "optimiser", "overrides",
+        "revive", "run", "save", "track", "train_step", "tune", "usage",
+        # on the host: test_index.py, test_find.py, test_viewer.py
+        "Code", "Index", "IndexWriter", "Layout", "Vocabulary", "cooccurrence", "coactivation",
+        "find", "labels", "open_index", "save_view", "token_counts", "token_table",
+        "topic_coverage", "write_index",
     },
     "zonotope": {
         # on the host, in exact arithmetic: tests/zonotope

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import activjax as aj
-from activjax import fit, membership, patterns, regions, stats, transforms, zonotope
+from activjax import codebooks, fit, membership, patterns, regions, stats, transforms, zonotope
 from tests.contracts.registry import CASES, EDITS, EXEMPT, FIT, SUMMARIES
 
 N = 9
@@ -130,6 +130,7 @@ def test_every_public_name_is_entered():
         "patterns": patterns,
         "fit": fit,
         "stats": stats,
+        "codebooks": codebooks,
         "membership": membership,
         "regions": regions,
         "zonotope": zonotope,
