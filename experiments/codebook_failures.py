@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from codebook_fsm import Config, Lab, lab_of, sampled_books, smooth, train_base, train_codes
+from codebook_fsm import smooth
+from codebook_fsm_lab import Config, Lab, lab_of, sampled_books, train_base, train_codes
 
 from activjax import training
 from activjax.runs import figures

@@ -42,6 +42,8 @@ from activjax.codebooks.index import (
     cooccurrence as cooccurrence,
     find as find,
     open_index as open_index,
+    reported_half as reported_half,
     token_table as token_table,
     topic_coverage as topic_coverage,
 )
+from activjax.codebooks.viewer import save_view as save_view, write_page as write_page

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from activjax.codebooks._spec import Spec
 from activjax.transforms import SiteError
-from activjax.transforms._names import glob, missing
+from activjax.transforms._names import matches, missing
 
 Specs = Mapping[str, Spec]
 
@@ -23,6 +24,16 @@ def check_specs(spec: Any) -> None:
         )
 
 
+def _names(pattern: str, site: str) -> bool:
+    """Whether a glob names a site, by its full name or without the number of a repeated one."""
+    return matches(pattern, site, re.sub(r"#\d+$", "", site))
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + ("" if shape is None else f" of shape {list(shape)}")
+
+
 def spec_of(spec: Specs, site: str) -> Spec:
     """The spec of a site: the entry of this name, or the one glob that matches it.
 
@@ -31,7 +42,7 @@ def spec_of(spec: Specs, site: str) -> Spec:
     """
     if site in spec:
         return spec[site]
-    found = [pattern for pattern in spec if glob(pattern).fullmatch(site)]
+    found = [pattern for pattern in spec if _names(pattern, site)]
     if len(found) != 1:
         why = f"{found[0]!r} and {found[1]!r} both match" if found else "no entry matches"
         raise SiteError(f"codebooks: {why} {site!r}; the spec has {', '.join(map(repr, spec))}")
@@ -46,16 +57,23 @@ def specs_of(spec: Specs, codebooks: Mapping[str, Any]) -> dict[str, Spec]:
     """
     check_specs(spec)
     if not isinstance(codebooks, Mapping) or not codebooks:
-        raise TypeError(f"expected codebooks as init returns them, got {codebooks!r}")
+        raise TypeError(
+            f"expected codebooks as init returns them, {{site: {{'codes': ...}}}}, got "
+            f"{_short(codebooks)}; are params and codebooks in their places?"
+        )
     found = {}
     for site, book in codebooks.items():
+        if not isinstance(book, Mapping) or "codes" not in book:
+            raise TypeError(
+                f"{site!r}: expected a codebook as init returns it, {{'codes': ...}}, got "
+                f"{_short(book)}; are params and codebooks in their places?"
+            )
         own = found[site] = spec_of(spec, site)
         keys = {"codes"} if own.norm is None else {"codes", "scale"}
-        if not isinstance(book, Mapping) or set(book) != keys:
-            has = sorted(book) if isinstance(book, Mapping) else type(book).__name__
+        if set(book) != keys:
             raise ValueError(
                 f"codebook {site!r}: expected the entries {sorted(keys)} (norm={own.norm!r}), got "
-                f"{has}"
+                f"{sorted(book)}"
             )
         shape = book["codes"].shape
         if len(shape) < 3 or tuple(shape[-3:-1]) != (own.groups, own.codes):
@@ -75,7 +93,7 @@ def expand(spec: Specs, names: Iterable[str]) -> dict[str, Spec]:
     check_specs(spec)
     names = list(names)
     for pattern in spec:
-        if not any(glob(pattern).fullmatch(name) for name in names):
+        if not any(_names(pattern, name) for name in names):
             raise missing(pattern, names)
-    wanted = [n for n in names if n in spec or any(glob(p).fullmatch(n) for p in spec)]
+    wanted = [n for n in names if any(_names(p, n) for p in spec)]
     return {name: spec_of(spec, name) for name in wanted}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from activjax.codebooks._combine import combine
-from activjax.codebooks._nearest import nearest
+from activjax.codebooks._nearest import moderate, nearest
 from activjax.codebooks._normalise import denormalise, normalise
 from activjax.codebooks._overrides import Override, at_tokens
 from activjax.codebooks._rows import Form, Inputs, form
@@ -117,8 +117,10 @@ def _where(
             )
     if positions is not None and positions.shape != of.lead:
         positions = None
-    ids = at_tokens(override.ids, of.lead, positions, 2, -1, "ids")
-    ban = at_tokens(override.ban, of.lead, positions, 2, -1, "ban")
+    ids = at_tokens(_codes(override.ids, spec, "ids"), of.lead, positions, 2, -1, "ids")
+    ban = at_tokens(_codes(override.ban, spec, "ban"), of.lead, positions, 2, -1, "ban")
+    if override.off is not None and override.off.dtype != bool:
+        raise ValueError(f"override: off holds {override.off.dtype}, expected truth values")
     off = at_tokens(override.off, of.lead, positions, 1, False, "off")
     if off is not None:
         on = on & ~jnp.broadcast_to(off, (*of.lead, spec.groups)).reshape(-1, spec.groups)
@@ -134,6 +136,20 @@ def _where(
     return on, flat(ban), flat(ids)
 
 
+def _codes(ids: Any, spec: Spec, what: str) -> Array | None:
+    """An override's codes as int32, whatever integers they are; C for all that are too large."""
+    if ids is None:
+        return None
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"override: {what} holds {ids.dtype}, expected whole numbers")
+    if jnp.issubdtype(ids.dtype, jnp.unsignedinteger):
+        ids = jnp.minimum(ids, jnp.asarray(min(spec.codes, jnp.iinfo(ids.dtype).max), ids.dtype))
+        return ids.astype(jnp.int32)
+    if jnp.iinfo(ids.dtype).bits > 32:
+        ids = jnp.clip(ids, -1, spec.codes)
+    return jnp.asarray(ids).astype(jnp.int32)
+
+
 def _overridden(
     a: Array, table: Array, ids: Array, dots: Array, wanted: Array
 ) -> tuple[Array, Array]:
@@ -142,11 +158,13 @@ def _overridden(
     known = new < table.shape[1]  # a traced code out of range: NaN
 
     def one(a: Array, table: Array, new: Array) -> Array:  # of one group
+        row = moderate(a)
+
         def rank(_: None, ids: Array) -> tuple[None, Array]:
-            code = table[ids]
-            norm = jnp.sqrt(jnp.sum(jnp.square(code), axis=-1))
-            dot = jnp.sum(a * code, axis=-1)
-            return None, jnp.where(norm > 0, dot / jnp.where(norm > 0, norm, 1), 0 * dot)
+            code, _, whole, norm = moderate(table[ids])
+            dot = jnp.sum(row.x * code, axis=-1, keepdims=True)
+            dot = jnp.where(norm > 0, dot / jnp.where(norm > 0, norm, 1), 0 * dot) * row.size
+            return None, jnp.where(row.whole & whole, dot, jnp.asarray(jnp.nan, dot.dtype))[..., 0]
 
         return jax.lax.scan(rank, None, new.T)[1].T
 
@@ -155,16 +173,17 @@ def _overridden(
         jax.lax.stop_gradient(a), jax.lax.stop_gradient(table), safe
     )
     found = jnp.where(known, found.astype(dots.dtype), jnp.asarray(jnp.nan, dots.dtype))
-    return safe, jnp.where(new == ids, dots, found)
+    return jnp.where(known, new, -1), jnp.where(new == ids, dots, found)
 
 
 def _trace(
     of: Form, spec: Spec, rows: Array, a: Array, on: Array, ids: Array, dots: Array, error: Array
 ) -> Trace:
     ids = jnp.where(on[..., None], ids, -1)
-    a = jax.lax.stop_gradient(a)
-    size = jnp.sqrt(jnp.sum(jnp.square(a), axis=-1))[..., None].astype(dots.dtype)
-    cosines = jnp.where(size > 0, dots / jnp.where(size > 0, size, 1), 0 * dots)
+    row = moderate(jax.lax.stop_gradient(a))
+    size, length = row.size.astype(dots.dtype), row.length.astype(dots.dtype)
+    # The length is that of what is left after dividing by the size; both at once may overflow.
+    cosines = jnp.where(length > 0, dots / size / jnp.where(length > 0, length, 1), 0 * dots)
     cosines = jnp.where(on[..., None], cosines, jnp.zeros((), dots.dtype))
     group = jnp.arange(spec.groups, dtype=jnp.int32)[None, :, None]
     nowhere = jnp.where(ids < 0, spec.codes, ids)  # negative indices would count from the end

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def index(
     again.
 
     Args:
-      f: `f(params, tokens)`, such as a decoder's `apply`.
+      f: `f(params, tokens)`, such as a decoder's `apply`; where it takes `mask=`, it is given that
+        of a batch, so that tokens do not attend to padding.
       spec, codebooks: as `run` takes them.
       params: of the function.
       batches: tokens `[batch, seq]`, or `(tokens, mask)` with False for padding; of one shape, if
@@ -52,11 +55,18 @@ def index(
         site: Layout(book["codes"].shape[:-3], own[site].groups, own[site].codes, own[site].k)
         for site, book in codebooks.items()
     }
+    masked = "mask" in inspect.signature(f).parameters
     whole = run(f, spec)
 
-    @jax.jit
-    def read(params: Any, codebooks: Any, tokens: Any, mask: Any) -> dict[str, Any]:
-        _, traces = whole(params, codebooks, tokens, mask=mask)
+    def with_mask(params: Any, tokens: Any, mask: Any) -> Any:
+        return f(params, tokens, mask=mask)
+
+    @partial(jax.jit, static_argnums=4)
+    def read(params: Any, codebooks: Any, tokens: Any, mask: Any, hide: bool) -> dict[str, Any]:
+        if hide:
+            _, traces = run(with_mask, spec)(params, codebooks, tokens, mask, mask=mask)
+        else:
+            _, traces = whole(params, codebooks, tokens, mask=mask)
         return {site: (trace.ids, trace.similarities) for site, trace in traces.items()}
 
     with IndexWriter(path, layout, **options) as writer:
@@ -64,7 +74,8 @@ def index(
             tokens, mask = batch if isinstance(batch, tuple) else (batch, None)
             shape = np.shape(tokens)
             everywhere = jnp.full(shape, True) if mask is None else jnp.asarray(mask)
-            found = read(params, codebooks, jnp.asarray(tokens), everywhere)
+            hide = masked and mask is not None
+            found = read(params, codebooks, jnp.asarray(tokens), everywhere, hide)
             for site, (ids, _) in found.items():
                 if math.prod(ids.shape[-4:-2]) != math.prod(shape):
                     raise ValueError(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from activjax.codebooks._books import Specs, specs_of
 from activjax.codebooks._init import Codebooks
 from activjax.codebooks._normalise import normalise
-from activjax.codebooks._rows import over_loops
+from activjax.codebooks._rows import by_loop, over_loops
 from activjax.codebooks._spec import Spec
 from activjax.codebooks._trace import Trace
 
@@ -64,7 +64,8 @@ def ema(
     Args:
       codebooks: as `init` returns them.
       state: as `ema_init` or this function returns it.
-      traces: as `run` returns them; tokens that are masked or off do not count.
+      traces: as `run` returns them; tokens that are masked, off or not finite do not
+        count.
       spec: as given to `init`.
       decay: in [0, 1); may be traced.
 
@@ -81,8 +82,9 @@ def ema(
             raise ValueError(f"ema: no codebook for the trace {site!r}")
         codes = codebooks[site]["codes"]
         loops = codes.shape[:-3]
-        rows = trace.inputs.rows.reshape(*loops, -1, *trace.inputs.rows.shape[-2:])
-        ids = trace.ids.reshape(*loops, -1, *trace.ids.shape[-2:])
+        what = f"ema: the trace of {site!r}"
+        rows = by_loop(trace.inputs.rows, trace.loops, loops, 2, what)
+        ids = by_loop(trace.ids, trace.loops, loops, 2, what)
         gather = over_loops(partial(_gather, own[site]), len(loops))
         total, count = gather(dict(codebooks[site]), rows, ids)
         keep = jnp.asarray(decay, codes.dtype)
@@ -99,8 +101,9 @@ def _gather(spec: Spec, book: Any, rows: Array, ids: Array) -> tuple[Array, Arra
     """Sum and number of the activations by the code that they chose, of one iteration."""
     a = normalise(rows, book.get("scale"), spec)
     share = spec.k if spec.reduce == "sum" else 1
-    a = jnp.where((ids >= 0).any(-1)[..., None], a / share, jnp.zeros((), a.dtype))
-    at = jnp.where(ids < 0, spec.codes, ids)  # beyond the last: dropped
+    counted = (ids >= 0) & jnp.isfinite(a).all(-1, keepdims=True)
+    a = jnp.where(counted.any(-1)[..., None], a / share, jnp.zeros((), a.dtype))
+    at = jnp.where(counted, ids, spec.codes)  # beyond the last: dropped
     group = jnp.arange(spec.groups, dtype=jnp.int32)
     shape = (spec.groups, spec.codes)
 

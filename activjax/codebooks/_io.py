@@ -59,7 +59,8 @@ def load(folder: str | Path) -> tuple[dict[str, Spec], Codebooks]:
 
     Raises:
       FileNotFoundError: no codebooks there, or unfinished ones.
-      ValueError: of a format that this version does not know, or not as `save` writes it.
+      ValueError: of a format that this version does not know, or not as `save` writes it; of
+        float64 where that is not enabled.
       CheckpointError: damaged arrays.
     """
     folder = Path(folder)
@@ -83,6 +84,13 @@ def load(folder: str | Path) -> tuple[dict[str, Spec], Codebooks]:
         raise ValueError(f"{folder / _ABOUT} is not as codebooks.save writes it: {e}") from e
     if known != _FORMAT:
         raise ValueError(f"{folder / _ABOUT} has format {known!r}, this version reads {_FORMAT}")
+    for site, book in like.items():
+        for name, leaf in book.items():
+            if jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
+                raise ValueError(
+                    f"{folder}: {name!r} of {site!r} is {leaf.dtype}, which would be rounded: set "
+                    "jax_enable_x64, or save codebooks in float32"
+                )
     codebooks, _ = checkpoint.load_tree(folder / "codes", like)
     specs_of(spec, codebooks)
     return spec, codebooks

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32
 
 from activjax.codebooks import _chunks, _select
+from activjax.codebooks._power import powers
 from activjax.codebooks._strategy import Strategy
 from activjax.codebooks._top_k import top_k
 from activjax.training._dtypes import wide
@@ -113,7 +114,7 @@ def _nearest(
     if tokens == 0:
         return jnp.zeros((0, groups, k), jnp.int32), jnp.zeros((0, groups, k), dtype)
     a, codes = a.astype(dtype), codes.astype(dtype)
-    rows, size, whole, _ = _moderate(a)
+    rows, size, whole, _ = moderate(a)
     bans = 0 if banned is None else banned.shape[2]
     wanted = min(k + bans, codes.shape[1])
     ready = _prepare(codes, wanted, strategy)
@@ -151,7 +152,7 @@ def _nearest(
     return ids, jnp.where(nowhere, jnp.asarray(jnp.nan, dtype), values)
 
 
-class _Moderate(NamedTuple):
+class Moderate(NamedTuple):
     """Vectors divided by a power of two near their largest entry.
 
     The division is exact, and no square or sum overflows or vanishes after it.
@@ -169,23 +170,19 @@ class _Moderate(NamedTuple):
     length: Float[Array, "*lead 1"]
 
 
-def _moderate(x: Array) -> _Moderate:
-    top = jnp.abs(x).max(axis=-1, keepdims=True)
-    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(top), top, jnp.zeros((), x.dtype)))
-    limit = jnp.finfo(x.dtype).maxexp - 2
-    exponent = jnp.clip(exponent, -limit, limit).astype(jnp.int32)
-    one = jnp.ones((), x.dtype)
-    moderate = x * jnp.ldexp(one, -exponent)
-    length = _length(moderate)[..., None]
+def moderate(x: Float[Array, "*lead d"]) -> Moderate:
+    """Vectors with the power of two taken out of each."""
+    size, inverse = powers(jnp.abs(x).max(axis=-1, keepdims=True))
+    vector = x * inverse
+    length = _length(vector)[..., None]
     whole = jnp.isfinite(length)  # a maximum on a CPU may overlook NaN, a sum does not
-    moderate = jnp.where(whole, moderate, jnp.zeros((), x.dtype))
-    return _Moderate(moderate, jnp.ldexp(one, exponent), whole, length)
+    return Moderate(jnp.where(whole, vector, jnp.zeros((), x.dtype)), size, whole, length)
 
 
 def _prepare(codes: Array, wanted: int, strategy: Strategy) -> _Codes:
     count, dtype = codes.shape[1], codes.dtype
-    moderate, _, whole, norm = _moderate(codes)
-    unit = moderate * (1 / jnp.where(whole & (norm > 0), norm, jnp.ones((), dtype)))
+    vectors, _, whole, norm = moderate(codes)
+    unit = vectors * (1 / jnp.where(whole & (norm > 0), norm, jnp.ones((), dtype)))
     bad = ~whole[..., 0]
     index = jnp.where(bad, jnp.arange(count, dtype=jnp.int32), jnp.int32(count))
     first_bad = jnp.sort(index, axis=-1)[:, :wanted]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from activjax.codebooks._power import powers
 from activjax.codebooks._spec import Spec
 from activjax.training._dtypes import wide
 
@@ -23,9 +24,12 @@ def normalise(
     a = x.astype(wide(x.dtype))
     if spec.norm is None:
         return a
+    s = _column(scale, a)
+    top = jax.lax.stop_gradient(jnp.maximum(jnp.abs(a).max(axis=-1, keepdims=True), s))
+    inverse = powers(top)[1]  # it cancels out; squares of 1e20 or 1e-20 would not be numbers
+    a, s = a * inverse, s * inverse
     if spec.norm == "layer":
         a = a - jnp.mean(a, axis=-1, keepdims=True)
-    s = _column(scale, a)
     square = jnp.mean(jnp.square(a), axis=-1, keepdims=True)
     return a / jnp.sqrt(square + jnp.square(s) * jnp.asarray(_EPS, a.dtype))
 
@@ -45,9 +49,12 @@ def data_scale(
 ) -> Float[Array, " groups"]:
     """Root mean square of each group's rows that are no padding; 1 where all are 0."""
     a = rows.astype(wide(rows.dtype))
+    a = jnp.where(on[:, None, None], a, jnp.zeros((), a.dtype))  # padding may be NaN
+    size, inverse = powers(jnp.abs(a).max(axis=(0, 2), initial=0))
+    a = a * inverse[:, None]
     if spec.norm == "layer":
         a = a - jnp.mean(a, axis=-1, keepdims=True)
-    a = jnp.where(on[:, None, None], a, jnp.zeros((), a.dtype))
     count = jnp.maximum(jnp.sum(on, dtype=a.dtype), 1) * a.shape[-1]
     mean = jnp.sum(jnp.square(a), axis=(0, 2)) / count
-    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 1)
+    root = jnp.sqrt(jnp.where(mean > 0, mean, 1)) * size
+    return jnp.where(mean > 0, root, jnp.ones((), a.dtype))

@@ -48,7 +48,9 @@ class Overrides:
     Each method takes a site and, as keywords, where in it: `layer` (the innermost loop's index, or
     a tuple of all loops'), `group`, `example` and `position`; all of them where not given. Codes,
     and indices that are single numbers or arrays, may be traced. Whatever is set, shapes stay the
-    same: a function that takes overrides is compiled once.
+    same: a function that takes overrides is compiled once. Indices that are arrays go together, as
+    in NumPy: `example=[0, 1], position=[4, 7]` are two places; codes are for all of them, or have
+    an axis in front with those of each. A traced index out of range makes the site's output NaN.
 
     Attributes:
       sites: by site, as `run(override=)` takes them.
@@ -124,9 +126,44 @@ class Overrides:
         one, loops = self.sites[site], self._size[site][1]
         array = getattr(one, name)
         index = _index(site, array, loops, name == "off", dict(where))
-        array = array.at[(*index, *(() if rank is None else (rank,)))].set(value)
-        changed = Override(**{**vars(one), name: array})
+        tail = 0 if name == "off" or rank is not None else 1
+        changed = {**vars(one), name: _set(site, array, index, value, tail, rank)}
+        outside = [(i < -n) | (i >= n) for i, n in zip(index, array.shape) if isinstance(i, Tracer)]
+        if outside:  # NaN, as with every index that turns out to be nowhere
+            lost = jnp.stack([flag.any() for flag in outside]).any()
+            nowhere = jnp.asarray(self._size[site][0], jnp.int32)
+            changed["ids"] = jnp.where(lost, nowhere, changed["ids"])
+        changed = Override(**changed)
         return Overrides({**self.sites, site: changed}, self._size)
+
+
+def _set(
+    site: str, array: Array, index: tuple[Any, ...], value: Array, tail: int, rank: int | None
+) -> Array:
+    """Values in the places of an index; where it has arrays, value i for the i-th of these."""
+    some = [n for n, i in enumerate(index) if not isinstance(i, slice)]
+    at = tuple(index[n] for n in some)
+    own = jnp.broadcast_shapes(*(jnp.shape(i) for i in at))
+    given = value.shape[: value.ndim - tail]
+    if own and given:
+        if given not in (own, *((1,) * n for n in range(1, len(own) + 1))):
+            raise ValueError(
+                f"overrides: values of shape {list(given)} for {list(own)} places at {site!r}: "
+                "give one for all, or one for each"
+            )
+        free = len(index) - len(some)
+        value = value.reshape(*given, *[1] * free, *value.shape[value.ndim - tail :])
+    moved = jnp.moveaxis(array, some, range(len(some)))
+    last = () if rank is None else (*[slice(None)] * (len(index) - len(some)), rank)
+    moved = _write(moved, at, last, value)
+    return jnp.moveaxis(moved, range(len(some)), some)
+
+
+def _write(array: Array, at: tuple[Any, ...], last: tuple[Any, ...], value: Array) -> Array:
+    if last and at:  # an integer behind slices would move the indexed axes
+        column = array[..., -1].at[at].set(value)
+        return array.at[..., -1].set(column)
+    return array.at[(*at, *last)].set(value)
 
 
 def _index(
@@ -153,10 +190,16 @@ def _index(
         if name in where:
             index[at] = where[name]
     for at, (i, size) in enumerate(zip(index, array.shape)):
-        if isinstance(i, (int, np.integer)) and not -size <= i < size:
+        if isinstance(i, slice):
+            continue
+        index[at] = i = i if isinstance(i, Tracer) else np.asarray(i)
+        if not jnp.issubdtype(i.dtype, jnp.integer):
+            raise TypeError(f"overrides: indices at {site!r} are whole numbers, got {i.dtype}")
+        if isinstance(i, np.ndarray) and i.size and not (-size <= i.min() and i.max() < size):
+            wrong = i.min() if i.min() < -size else i.max()
             raise ValueError(
-                f"overrides: index {i} along an axis of {size} at {site!r} (axes: loops, tokens, "
-                f"groups; this is axis {at})"
+                f"overrides: index {wrong} along an axis of {size} at {site!r} (axes: loops, "
+                f"tokens, groups; this is axis {at})"
             )
     return tuple(index)
 

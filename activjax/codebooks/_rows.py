@@ -125,6 +125,32 @@ def as_inputs(given: Any, spec: Spec, what: str) -> Inputs:
     return Inputs(of.rows(x), jnp.full((of.tokens,), True))
 
 
+def by_loop(
+    array: Array, loops: int, own: tuple[int, ...], tail: int, what: str
+) -> Float[Array, "*own n *tail"]:
+    """What a site gave in all its loops, by iteration of the loops that its codebook knows.
+
+    A codebook may know the innermost loops only (layers, but not decoding steps around them).
+
+    Args:
+      array: `[*loops, ..., *tail]`.
+      loops: how many loops the site is in.
+      own: the lengths of the codebook's.
+      tail: how many axes stay at the end.
+      what: for messages.
+
+    Raises:
+      ValueError: the loops are others.
+    """
+    around = loops - len(own)
+    if around < 0 or array.shape[around:loops] != own:
+        raise ValueError(
+            f"{what} is of loops {list(array.shape[:loops])}, the codebook of {list(own)}"
+        )
+    array = jnp.moveaxis(array, range(around), range(len(own), loops))
+    return array.reshape(*own, -1, *array.shape[array.ndim - tail :])
+
+
 def over_loops(f: Callable[..., Any], loops: int) -> Callable[..., Any]:
     """A function of one iteration, for arguments with leading axes of loops; one after another."""
     for _ in range(loops):

@@ -39,7 +39,10 @@ def run(f: Callable[..., Any], spec: Specs) -> Callable[..., Any]:
       `override` is an `Overrides`, or `{site: Override}`, by codebook. `mask` is True for tokens
       and False for padding, in the shape of the axes of tokens of the activations (batch, seq): a
       padded token passes as it is and is in no trace. A function of a site's name and shape may
-      stand for it: `mask(site, shape)`.
+      stand for it: `mask(site, shape)`. `f` is not given it: bind its own with a `lambda`.
+
+      Of a site in a `while` the trace is that of the last iteration, as with `capture`; one in a
+      branch that did not run has ids -1 and counts nothing.
 
     Raises:
       SiteError: from `g`: a codebook for no site, or a site in fewer loops than its codes.
@@ -66,10 +69,11 @@ def run(f: Callable[..., Any], spec: Specs) -> Callable[..., Any]:
             )
             for key, site in places
         ]
-        read = [f"{_prefix(site)}/**" for _, site in places]
+        read = list(dict.fromkeys(f"{_prefix(site)}/**" for _, site in places))
         changed = transforms.intervene(call, made)
         out, found = transforms.capture(changed, read)(params, *inputs)
-        return out, {site.name: _trace(site, codebooks[key], found) for key, site in places}
+        numbers = _numbers([site for _, site in places])
+        return out, {site.name: _trace(site, numbers[site.name], found) for _, site in places}
 
     return with_codes
 
@@ -95,10 +99,13 @@ def inputs(f: Callable[..., Any], spec: Specs) -> Callable[..., dict[str, Inputs
         own = expand(spec, table.names)
         sites = {site.name: site for site in table}
         acts = transforms.capture(call, list(own), out=False)(params, *args)
-        return {
-            name: _inputs(sites[name], acts[name], own[name], _mask_of(mask, sites[name]))
-            for name in own
-        }
+        found = {}
+        for name in own:
+            one = _inputs(sites[name], acts[name], own[name], _mask_of(mask, sites[name]))
+            valid = acts.get(f"{name}#valid")  # of a branch that may not have run
+            on = one.on if valid is None else one.on & valid[..., None]
+            found[name] = Inputs(one.rows, on)
+        return found
 
     return read
 
@@ -145,29 +152,54 @@ def _places(
     table = transforms.sites(call)(params, *args)
     found: list[tuple[str, Site]] = []
     taken: dict[str, str] = {}
-    for key in own:
-        for site in table.match(f"**/{key}"):
+    for key in sorted(own, key=lambda key: -len(key)):  # the longest name says most
+        for site in _served(key, table):
             if site.name in taken:
+                if len(taken[site.name]) > len(key):
+                    continue
                 raise SiteError(
                     f"codebooks {taken[site.name]!r} and {key!r} are both for site {site.name!r}"
                 )
             taken[site.name] = key
             loops = codebooks[key]["codes"].ndim - 3
-            lengths = [n for _, n in site.loops][len(site.loops) - loops :]
-            if loops > len(site.loops) or list(codebooks[key]["codes"].shape[:loops]) != lengths:
+            counted = [n for _, n in site.loops if n is not None]
+            lengths = counted[len(counted) - loops :]
+            if loops > len(counted) or list(codebooks[key]["codes"].shape[:loops]) != lengths:
                 raise SiteError(
                     f"codebook {key!r} has loops {list(codebooks[key]['codes'].shape[:loops])}, "
                     f"site {site.name!r} is in {list(site.loops) or 'no loop'}: make codebooks of "
                     "codebooks.inputs(f, spec)(params, ...), which knows loops"
                 )
-            if not loops and site.loops and key in (site.base, site.name):
+            if not loops and counted and key in (site.base, site.name):
                 raise SiteError(
                     f"site {site.name!r} is in the loops {list(site.loops)}, its codebook is one "
                     "for all of them: make codebooks of codebooks.inputs(f, spec)(params, ...), "
                     "which knows loops; to share one, repeat it along a leading axis"
                 )
             found.append((key, site))
-    return found
+    order = {site.name: i for i, site in enumerate(table)}
+    return sorted(found, key=lambda one: order[one[1].name])
+
+
+def _served(key: str, table: transforms.SiteTable) -> list[Site]:
+    """The sites of a codebook's name: the function's own, and those of the same under a scope.
+
+    "out" is also "decode/out", but not "blocks/out" beside an "out": what stands under a scope is
+    the same function again only if all of its sites are there without the scope, too.
+    """
+    bases = {site.base for site in table}
+    tails = {}
+    for site in table.match(f"**/{key}"):
+        ends = [name for name in (site.name, site.base) if name.endswith(key)]
+        tails[site] = ends[0][: len(ends[0]) - len(key)] if ends else ""
+    heads = set(tails.values())
+
+    def again(head: str) -> bool:
+        under = [base[len(head) :] for base in bases if base.startswith(head)]
+        around = [other for other in heads if other != head and head.startswith(other)]
+        return all(other + rest in bases for other in around for rest in under)
+
+    return [site for site, head in tails.items() if again(head)]
 
 
 def _mask_of(mask: Any, site: Site) -> Bool[Array, "*tokens"] | None:
@@ -177,16 +209,25 @@ def _mask_of(mask: Any, site: Site) -> Bool[Array, "*tokens"] | None:
 
 
 def _edit(spec: Spec, book: Any, override: Override | None, mask: Any, site: Site) -> Any:
-    loops = book["codes"].ndim - 3
+    lengths = book["codes"].shape[:-3]
+    loops = len(lengths)
+    for name, array in vars(override).items() if override is not None else ():
+        if array is not None and array.shape[:loops] != lengths:
+            raise ValueError(
+                f"override: {name} at {site.name!r} has shape {list(array.shape)}, expected the "
+                f"loops {list(lengths)} first"
+            )
     if loops == len(site.loops) and loops:
         held = jax.tree.map(edits.Each, (book, override))
-        return jax.tree_util.Partial(_at_site, spec, _Loops(0), *held, mask)
-    return jax.tree_util.Partial(_at_site, spec, _Loops(loops), book, override, mask)
+        return jax.tree_util.Partial(_at_site, spec, _Loops(), *held, mask)
+    own = [name for name, length in site.loops if length is not None]
+    own = _Loops(own[len(own) - loops :])
+    return jax.tree_util.Partial(_at_site, spec, own, book, override, mask)
 
 
 @jax.tree_util.register_static
-class _Loops(int):
-    """How many leading axes an edit slices itself."""
+class _Loops(tuple):
+    """The loops by whose indices an edit slices its leading axes itself."""
 
 
 def _at_site(
@@ -194,7 +235,7 @@ def _at_site(
 ) -> Array:
     """The edit: a bottleneck whose trace is tagged inside."""
     if loops:  # loops around the codebook's own, such as decoding steps: no axis of theirs
-        at = tuple(ctx.loops.values())[-loops:]
+        at = tuple(ctx.loops[name] for name in loops)
         book, override = jax.tree.map(lambda leaf: leaf[at], (book, override))
     y, trace = bottleneck(book, x, spec, mask=mask, override=override, positions=_positions(ctx, x))
     transforms.tag(trace, _NAME)
@@ -215,15 +256,31 @@ def _prefix(site: Site) -> str:
     return f"{site.base}/{_NAME}"
 
 
-def _trace(site: Site, book: Any, found: Mapping[str, Array]) -> Trace:
-    number = site.name[len(site.base) :]  # "#1" of a name that is used twice
+def _numbers(sites: list[Site]) -> dict[str, str]:
+    """What tags of the edits at sites end in: "#1" for the second of two edited of one name."""
+    bases = [site.base for site in sites]
+    return {
+        site.name: f"#{bases[:i].count(site.base)}" if bases.count(site.base) > 1 else ""
+        for i, site in enumerate(sites)
+    }
 
+
+def _trace(site: Site, number: str, found: Mapping[str, Array]) -> Trace:
     def get(name: str) -> Array:
         return found[f"{_prefix(site)}/{name}{number}"]
 
+    loops = sum(n is not None for _, n in site.loops)
+    ids, rows, on = get("ids"), get("inputs/rows"), get("inputs/on")
+    valid = found.get(f"{_prefix(site)}/ids{number}#valid")
+    if valid is not None:  # of a branch that did not run there are zeros
+        ids = jnp.where(valid.reshape(*valid.shape, *[1] * (ids.ndim - valid.ndim)), ids, -1)
     return Trace(
-        **{name: get(name) for name in ("ids", "similarities", "mse", "counts", "tokens")},
-        inputs=Inputs(get("inputs/rows"), get("inputs/on")),
-        valid=found.get(f"{_prefix(site)}/ids{number}#valid"),
-        loops=sum(n is not None for _, n in site.loops),
+        ids=ids,
+        **{name: get(name) for name in ("similarities", "mse", "counts", "tokens")},
+        inputs=Inputs(
+            rows.reshape(*rows.shape[:loops], -1, *rows.shape[-2:]),
+            on.reshape(*on.shape[:loops], -1),
+        ),
+        valid=valid,
+        loops=loops,
     )

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int32
 from activjax.codebooks._books import Specs, specs_of
 from activjax.codebooks._init import Codebooks, draw
 from activjax.codebooks._normalise import normalise
-from activjax.codebooks._rows import as_inputs, over_loops
+from activjax.codebooks._rows import as_inputs, by_loop, over_loops
 from activjax.codebooks._spec import Spec
 from activjax.codebooks._trace import Trace
 
@@ -68,11 +68,20 @@ def track(usage: Mapping[str, Usage], traces: Mapping[str, Trace]) -> dict[str, 
         if site not in out:
             raise ValueError(f"track: no usage of {site!r}; there is of {', '.join(out)}")
         old = out[site]
-        shape = (*old.tokens.shape, -1)
-        counts = trace.counts.reshape(*shape, *old.counts.shape[-2:]).sum(old.tokens.ndim)
-        tokens = trace.tokens.reshape(shape).sum(-1)
-        out[site] = Usage(old.counts + counts, old.tokens + tokens, old.revived)
+        loops, what = old.tokens.shape, f"track: the trace of {site!r}"
+        counts = by_loop(trace.counts, trace.loops, loops, 2, what)
+        tokens = by_loop(trace.tokens, trace.loops, loops, 0, what)
+        out[site] = Usage(
+            _added(old.counts, counts.sum(len(loops), dtype=jnp.int32)),
+            _added(old.tokens, tokens.sum(-1, dtype=jnp.int32)),
+            old.revived,
+        )
     return out
+
+
+def _added(old: Array, new: Array) -> Array:
+    """Sums that stay at the largest int32 instead of becoming negative."""
+    return jnp.minimum(old, jnp.iinfo(jnp.int32).max - new) + new
 
 
 def revive(
@@ -92,10 +101,12 @@ def revive(
 
     Args:
       codebooks: as `init` returns them.
-      opt_state: any pytree; wherever it has the structure of `codebooks` and leaves with a row for
-        each code, these are reset. None where there is none.
+      opt_state: any pytree; its leaves whose path ends in the site and `codes` are reset where they
+        have a row for each code, so within `optax.partition`, `masked`, `chain` and the like, too.
+        They must be sums and moments, which begin at zero. None where there is none.
       usage: counts, as `track` adds them up.
-      acts: activations to draw from, as `init`; or traces. Padding is not drawn.
+      acts: activations to draw from, as `init`; or traces. Padding is not drawn, nor
+        what is not finite.
       key: typed random key.
       spec: as given to `init`.
       noise: standard deviation added, as a share of the activations' root mean square, so that two
@@ -117,9 +128,10 @@ def revive(
             where = "acts" if site not in acts else "usage"
             raise ValueError(f"revive: {where} has no entry for the codebook {site!r}")
         given = as_inputs(acts[site], own[site], f"revive: {site!r}")
-        loops = book["codes"].shape[:-3]
-        rows = given.rows.reshape(*loops, -1, *given.rows.shape[-2:])
-        on = given.on.reshape(*loops, -1)
+        loops, what = book["codes"].shape[:-3], f"revive: acts of {site!r}"
+        rows = by_loop(given.rows, given.on.ndim - 1, loops, 2, what)
+        on = by_loop(given.on, given.on.ndim - 1, loops, 0, what)
+        on = on & jnp.isfinite(rows).all(axis=(-2, -1))
         unused = usage[site].counts == 0
         dead[site] = unused & on.any(axis=-1)[..., None, None]
         one = partial(_revived, own[site], noise)
@@ -130,7 +142,7 @@ def revive(
         none = _none(book["codes"].shape[:-1])
         revived = usage[site].revived + jnp.sum(dead[site], axis=-1, dtype=jnp.int32)
         counts[site] = Usage(none.counts, none.tokens, revived)
-    return fresh, reset_rows(opt_state, codebooks, dead), counts
+    return fresh, reset_rows(opt_state, dead), counts
 
 
 def _revived(
@@ -138,9 +150,11 @@ def _revived(
 ) -> Array:
     """The codes of one iteration with activations in the place of dead ones."""
     of_rows, of_noise = jax.random.split(key)
-    rows = jnp.where(on[:, None, None], rows, jnp.zeros((), rows.dtype))  # padding may be NaN
-    a = normalise(rows[draw(of_rows, on, spec.codes)], book.get("scale"), spec)
-    a = jnp.swapaxes(a, 0, 1)
+    rows = jnp.where(on[:, None, None], rows, jnp.zeros((), rows.dtype))  # others may be NaN
+    turn = jnp.maximum(jnp.cumsum(dead, axis=-1, dtype=jnp.int32) - 1, 0)  # each dead code its own
+    at = draw(of_rows, on, spec.codes)[turn]
+    a = rows[at.T, jnp.arange(spec.groups, dtype=at.dtype)]
+    a = jnp.swapaxes(normalise(a, book.get("scale"), spec), 0, 1)
     size = jnp.sqrt(jnp.mean(jnp.square(a), axis=(1, 2), keepdims=True))
     a = a + jnp.asarray(noise, a.dtype) * size * jax.random.normal(of_noise, a.shape, a.dtype)
     if spec.reduce == "sum":
@@ -149,26 +163,36 @@ def _revived(
     return jnp.where(dead[..., None], a.astype(codes.dtype), codes)
 
 
-def reset_rows(state: Any, codebooks: Codebooks, dead: Mapping[str, Array]) -> Any:
-    """A state with the rows of dead codes at zero, wherever it has the structure of `codebooks`."""
-    structure = jax.tree.structure(codebooks)
+def reset_rows(state: Any, dead: Mapping[str, Array]) -> Any:
+    """A state with the rows of dead codes at zero: leaves whose path ends in a site and `codes`.
 
-    def same(node: Any) -> bool:
-        return jax.tree.structure(node) == structure
+    Paths and not structures are compared: `optax.partition` and `masked` leave out the scales.
 
-    def reset(node: Any) -> Any:
-        if not same(node):
-            return node
-        return {
-            site: {name: _zeroed(leaf, dead[site]) for name, leaf in book.items()}
-            for site, book in node.items()
-        }
+    Raises:
+      ValueError: there are arrays, but none for any codebook.
+    """
+    found = 0
 
-    return jax.tree.map(reset, state, is_leaf=same)
+    def reset(path: Any, leaf: Any) -> Any:
+        nonlocal found
+        site, name = ([getattr(key, "key", None) for key in path[-2:]] + [None, None])[:2]
+        if name != "codes" or site not in dead:
+            return leaf
+        found += 1
+        return _zeroed(leaf, dead[site])
+
+    state = jax.tree_util.tree_map_with_path(reset, state)
+    if not found and any(jnp.ndim(leaf) for leaf in jax.tree.leaves(state)):
+        raise ValueError(
+            "revive: opt_state has no entries for the codebooks "
+            f"{', '.join(map(repr, dead))}: give the state of the optimiser that moves the codes, "
+            "made by its init(codebooks); None where there is none"
+        )
+    return state
 
 
 def _zeroed(leaf: Any, dead: Array) -> Any:
     if jnp.shape(leaf)[: dead.ndim] != dead.shape:
-        return leaf  # a scale, or a number for the whole codebook
+        return leaf  # a number for the whole codebook
     mask = dead.reshape(*dead.shape, *[1] * (jnp.ndim(leaf) - dead.ndim))
     return jnp.where(mask, jnp.zeros((), leaf.dtype), leaf)

@@ -51,6 +51,18 @@ def one_site(path, texts, ids, codes, vocabulary=None, **options):
     return write_index(path, layout, [(tokens, traces, mask)], vocabulary=pieces, **options)
 
 
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>&<!--"
+VOCABULARY = [b"a", b" ", b"\n", b"\t", b"\xe2", b"\x82\xac", HOSTILE.encode(), b"\x00\x1b[31m",
+              "\u202eb\u200b".encode(), b"\xff", "é".encode(), b""]  # fmt: skip
+
+
+def small(path, vocabulary=VOCABULARY, **options):
+    rng = np.random.default_rng(0)
+    return write(
+        path, [batch(rng, 9, 7, vocabulary=12, off=True)], vocabulary=vocabulary, **options
+    )
+
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

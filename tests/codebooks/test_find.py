@@ -41,6 +41,8 @@ PIECES = [
         ("é", [8, 4, 8], [1, 0, 1]),
         (".x", [8, 4, 8, 7, 4], [1, 1, 0, 1, 1]),  # a byte that is no UTF-8 is one character
         ("x", [7, 4, 2, 4, 3, 4], [0, 1, 0, 1, 0, 1]),  # halves of a character apart
+        ("x", [7, 8, 4, 6, 4], [0, 0, 1, 0, 1]),  # characters of one, two and four bytes, and none
+        ("é", [2, 8, 7], [0, 1, 0]),
         ("bx", [0, 5, 4, 5], [1, 0, 1, 0]),  # a token of no bytes overlaps nothing
         ("c$", [1, 9, 1], [0, 0, 1]),
         (re.compile("C", re.IGNORECASE), [1, 0], [1, 0]),
@@ -136,6 +138,16 @@ def test_counts_are_those_of_a_loop(tmp_path, rank, kind):
                     assert s.precision == pytest.approx(p)
                     assert s.lift == pytest.approx(p / (t.sum() / side.sum()))
                 assert s.recall == pytest.approx(r)
+                for interval, hits, n, rate in (
+                    (s.precision_interval, s.both, s.with_code, 1),
+                    (s.recall_interval, s.both, s.labelled, 1),
+                    (s.lift_interval, s.both, s.with_code, s.labelled / s.tokens),
+                ):
+                    np.testing.assert_allclose(interval, wilson(hits, n) / rate, rtol=1e-12)
+                # F1 = 2J / (1 + J) of the share J of tokens with both among those with either
+                j = wilson(s.both, s.with_code + s.labelled - s.both)
+                np.testing.assert_allclose(s.f1_interval, 2 * j / (1 + j), rtol=1e-12)
+                assert s.f1_interval[0] <= s.f1 <= s.f1_interval[1]
                 assert s.f1 == pytest.approx(2 * p * r / (p + r) if p + r else 0)
             seen += 1
     assert seen == len(found.hits) == 10

@@ -10,7 +10,7 @@ import pytest
 
 import activjax as aj
 from activjax import codebooks, models
-from activjax.codebooks.index import IndexWriter, Layout, find, open_index
+from activjax.codebooks.index import Code, IndexWriter, Layout, find, open_index
 from activjax.runs import contract
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
@@ -184,12 +184,17 @@ def test_steering_begins_with_the_first_new_byte_and_nothing_is_a_no_op():
     most = int(np.linalg.norm(table, axis=1).argmax())
     pushed = own.with_vectors(name, np.tile(1e6 * table[most], (2, 1)))
     assert pushed.texts == [coder.decode([most] * 4)] * 2  # from the first byte on
-    filled = own.put((3, 1), "fill, all layers", 0)
+    codes = [Code(networks.MLP, (1,), 0, 3), Code(networks.HEADS, (0,), 1, 2)]
+    filled = own.put(codes, "fill, all codebooks")
     ids = np.asarray(filled.sites[networks.MLP].ids)  # [layers, 1, positions, groups, k]
     assert (ids[:, :, :5] == -1).all()
-    assert (ids[0, :, 5:] == 3).all()
-    assert (ids[1, :, 5:] == 1).all()
-    last = np.asarray(own.put((3, 1), "last, one layer", 1).sites[networks.MLP].ids)
-    assert (last[0] == -1).all()
-    assert (last[1, :, 5:, :, -1] == 1).all()
+    assert (ids[1, :, 5:] == 3).all()
+    assert (ids[0] == -1).all()
+    heads = np.asarray(filled.sites[networks.HEADS].ids)
+    assert (heads[0, :, 5:, 1] == 2).all()
+    assert (heads[:, :, :, 0] == -1).all()
+    over = own.put(codes, "last, 1 codebook")
+    last = np.asarray(over.sites[networks.MLP].ids)
+    assert (np.asarray(over.sites[networks.HEADS].ids) == -1).all()
+    assert (last[1, :, 5:, :, -1] == 3).all()
     assert (last[1, :, :, :, 0] == -1).all()

@@ -36,6 +36,16 @@ SMALL = {
         "layers=1", "width=8", "heads=2",
     ],
     "membership_audit": ["demo_texts=60", "demo_epochs=1"],
+    "codebook_fsm": [
+        "base_steps=4", "steps=4", "width=16", "heads=2", "layers=1", "batch=8", "mlp_codes=32",
+        "head_codes=16", "states_a_text=4", "texts=400", "pairs=20", "written=20",
+    ],
+    "codebook_text": [
+        "modules=80", "held_out=0.3", "documents=8", "excerpt=192", "layers=1", "width=16",
+        "heads=2", "context=64", "steps=20", "more_steps=10", "codes=32", "k=4", "head_codes=16",
+        "head_k=2", "revive_every=5", "prompts=4", "prompt=16", "new=16", "random_draws=1",
+        "draws=1", "coefficients=[1.0]", "steered=['in a docstring', 'attribute of self']",
+    ],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",

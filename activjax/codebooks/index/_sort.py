@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ from jaxtyping import Int, Int64
 CHUNK = 1 << 21
 
 
+def release(array: np.ndarray) -> None:
+    """Take an array's pages out of this process's memory; the file that it maps keeps them."""
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None:
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 def transpose(raw: Path, out: np.ndarray, chunk: int = CHUNK) -> None:
     """Copies `[tokens, codebooks, k]` of a raw file into `out`, `[codebooks, tokens, k]`."""
     codebooks, tokens, k = out.shape
@@ -22,6 +32,7 @@ def transpose(raw: Path, out: np.ndarray, chunk: int = CHUNK) -> None:
             stop = min(start + rows, tokens)
             read = np.fromfile(file, out.dtype, (stop - start) * codebooks * k)
             out[:, start:stop] = read.reshape(stop - start, codebooks, k).swapaxes(0, 1)
+            release(out)
 
 
 def count(ids: Int[np.ndarray, " n"], codes: int, chunk: int = CHUNK) -> Int64[np.ndarray, " c"]:
@@ -50,6 +61,7 @@ def sort(
         shift = free - (np.cumsum(here) - here)
         out[shift[part[order]] + np.arange(len(part))] = start + order
         free += here
+        release(out)
 
 
 def has_repeats(ids: Int[np.ndarray, "n k"], codes: int, chunk: int = CHUNK) -> bool:
@@ -59,9 +71,11 @@ def has_repeats(ids: Int[np.ndarray, "n k"], codes: int, chunk: int = CHUNK) -> 
         part = np.sort(ids[start : start + rows], axis=1)
         if ((part[:, 1:] == part[:, :-1]) & (part[:, 1:] != codes)).any():
             return True
+        release(ids)
     return False
 
 
 def _chunks(ids: Any, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(ids), chunk):
-        yield start, np.asarray(ids[start : start + chunk])
+        yield start, np.array(ids[start : start + chunk])
+        release(ids)

@@ -179,6 +179,8 @@ class IndexWriter:
             np.cumsum(counts[:-1], out=offsets[book, 1:])
             _sort.sort(flat, counts, order[book])
             repeats = repeats or _sort.has_repeats(ids[book], own.codes)
+            for array in (ids, offsets, order):
+                _sort.release(array)
         return repeats
 
 
