@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _codes(args: argparse.Namespace) -> int:
-    from activjax.codebooks.viewer import run_index, write_page
+    from activjax.codebooks._viewer import run_index, write_page
     from activjax.runs import store
     from activjax.runs.errors import StorageError
 

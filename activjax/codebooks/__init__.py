@@ -7,6 +7,22 @@ Train through them, read what each code means, and steer with them (Tamkin, Tauf
 from activjax.codebooks._bottleneck import bottleneck as bottleneck
 from activjax.codebooks._build import index as index
 from activjax.codebooks._ema import Ema as Ema, ema as ema, ema_init as ema_init
+from activjax.codebooks._index import (
+    Code as Code,
+    Found as Found,
+    Hit as Hit,
+    Index as Index,
+    IndexWriter as IndexWriter,
+    Layout as Layout,
+    cooccurrence as cooccurrence,
+    find as find,
+    labels as labels,
+    open_index as open_index,
+    reported_half as reported_half,
+    token_table as token_table,
+    topic_coverage as topic_coverage,
+    wilson as wilson,
+)
 from activjax.codebooks._init import init as init
 from activjax.codebooks._io import load as load, save as save
 from activjax.codebooks._loss import loss as loss
@@ -33,17 +49,4 @@ from activjax.codebooks._usage import (
     track as track,
     usage as usage,
 )
-from activjax.codebooks.index import (
-    Code as Code,
-    Found as Found,
-    Index as Index,
-    IndexWriter as IndexWriter,
-    Layout as Layout,
-    cooccurrence as cooccurrence,
-    find as find,
-    open_index as open_index,
-    reported_half as reported_half,
-    token_table as token_table,
-    topic_coverage as topic_coverage,
-)
-from activjax.codebooks.viewer import save_view as save_view, write_page as write_page
+from activjax.codebooks._viewer import save_view as save_view, write_page as write_page

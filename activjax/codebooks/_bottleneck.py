@@ -161,10 +161,11 @@ def _overridden(
         row = moderate(a)
 
         def rank(_: None, ids: Array) -> tuple[None, Array]:
-            code, _, whole, norm = moderate(table[ids])
-            dot = jnp.sum(row.x * code, axis=-1, keepdims=True)
-            dot = jnp.where(norm > 0, dot / jnp.where(norm > 0, norm, 1), 0 * dot) * row.size
-            return None, jnp.where(row.whole & whole, dot, jnp.asarray(jnp.nan, dot.dtype))[..., 0]
+            code = moderate(table[ids])
+            dot = jnp.sum(row.x * code.x, axis=-1, keepdims=True) * row.size
+            dot = jnp.where(code.length > 0, dot / jnp.where(code.length > 0, code.length, 1), 0)
+            whole = row.whole & code.whole
+            return None, jnp.where(whole, dot, jnp.asarray(jnp.nan, dot.dtype))[..., 0]
 
         return jax.lax.scan(rank, None, new.T)[1].T
 

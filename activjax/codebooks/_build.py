@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from activjax.codebooks._books import Specs, specs_of
+from activjax.codebooks._index import Index, IndexWriter, Layout, open_index
 from activjax.codebooks._run import run
-from activjax.codebooks.index import Index, IndexWriter, Layout, open_index
 
 
 def index(
@@ -75,16 +75,17 @@ def index(
             shape = np.shape(tokens)
             everywhere = jnp.full(shape, True) if mask is None else jnp.asarray(mask)
             hide = masked and mask is not None
-            found = read(params, codebooks, jnp.asarray(tokens), everywhere, hide)
+            found: Any = read(params, codebooks, jnp.asarray(tokens), everywhere, hide)
             for site, (ids, _) in found.items():
                 if math.prod(ids.shape[-4:-2]) != math.prod(shape):
                     raise ValueError(
                         f"index: site {site!r} has tokens {list(ids.shape[-4:-2])}, the batch "
                         f"{list(shape)}: only sites with a value for each token can be indexed"
                     )
+            pairs: Any = {site: tuple(map(np.asarray, pair)) for site, pair in found.items()}
             writer.add(
                 np.asarray(tokens),
-                {site: tuple(map(np.asarray, pair)) for site, pair in found.items()},
+                pairs,
                 None if mask is None else np.asarray(mask),
             )
     return open_index(path)

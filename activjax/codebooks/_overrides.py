@@ -127,7 +127,9 @@ class Overrides:
         array = getattr(one, name)
         index = _index(site, array, loops, name == "off", dict(where))
         tail = 0 if name == "off" or rank is not None else 1
-        changed = {**vars(one), name: _set(site, array, index, value, tail, rank)}
+        cut = tuple(i if isinstance(i, slice) else slice(None) for i in index)
+        part = _set(site, array[cut], index, value, tail, rank)
+        changed = {**vars(one), name: array.at[cut].set(part)}
         outside = [(i < -n) | (i >= n) for i, n in zip(index, array.shape) if isinstance(i, Tracer)]
         if outside:  # NaN, as with every index that turns out to be nowhere
             lost = jnp.stack([flag.any() for flag in outside]).any()
@@ -140,7 +142,10 @@ class Overrides:
 def _set(
     site: str, array: Array, index: tuple[Any, ...], value: Array, tail: int, rank: int | None
 ) -> Array:
-    """Values in the places of an index; where it has arrays, value i for the i-th of these."""
+    """Values in the places of an index; where it has arrays, value i for the i-th of these.
+
+    Slices are cut already: here they are whole axes.
+    """
     some = [n for n, i in enumerate(index) if not isinstance(i, slice)]
     at = tuple(index[n] for n in some)
     own = jnp.broadcast_shapes(*(jnp.shape(i) for i in at))
@@ -180,7 +185,7 @@ def _index(
                 "(examples and positions need overrides(tokens=(examples, positions)))"
             )
     whole = slice(None)
-    index = [whole] * (array.ndim - (0 if flags else 1))
+    index: list[Any] = [whole] * (array.ndim - (0 if flags else 1))
     layer = where.get("layer", ())
     layer = layer if isinstance(layer, tuple) else (*[whole] * (loops - 1), layer)
     if len(layer) not in (0, loops):

@@ -231,7 +231,7 @@ class _Loops(tuple):
 
 
 def _at_site(
-    spec: Spec, loops: int, book: Any, override: Override | None, mask: Any, x: Array, ctx: Any
+    spec: Spec, loops: _Loops, book: Any, override: Any, mask: Any, x: Array, ctx: Any
 ) -> Array:
     """The edit: a bottleneck whose trace is tagged inside."""
     if loops:  # loops around the codebook's own, such as decoding steps: no axis of theirs

@@ -176,7 +176,7 @@ def reset_rows(state: Any, dead: Mapping[str, Array]) -> Any:
     def reset(path: Any, leaf: Any) -> Any:
         nonlocal found
         site, name = ([getattr(key, "key", None) for key in path[-2:]] + [None, None])[:2]
-        if name != "codes" or site not in dead:
+        if name != "codes" or site is None or site not in dead:
             return leaf
         found += 1
         return _zeroed(leaf, dead[site])

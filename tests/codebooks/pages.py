@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from activjax.codebooks.index import Layout, write_index
+from activjax.codebooks._index import Layout, write_index
 
 LETTERS = [bytes([97 + i]) for i in range(20)]
 LAYOUT = {"blocks/mlp/out": Layout((2,), 3, 50, 4), "embed": Layout((), 1, 7, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -40,8 +41,20 @@ def reference(codes: jax.Array, x: jax.Array, spec: Spec, scale: Any = 1.0) -> A
     return y.reshape(x.shape), ((q - still(a)) ** 2).sum(-1), ids
 
 
-@pytest.mark.parametrize("reduce", ["sum", "mean"])
-@pytest.mark.parametrize(("k", "groups"), [(1, 1), (8, 2), (100, 1)])
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("k", "groups", "reduce"),
+    [
+        (1, 1, "sum"),
+        (8, 2, "mean"),
+        (100, 1, "sum"),
+        slow(1, 1, "mean"),
+        slow(8, 2, "sum"),
+        slow(100, 1, "mean"),
+    ],
+)
 def test_values_to_the_bit(k, groups, reduce):
     codes, x = draw(groups, 130, 6), draw(3, 5, groups * 6, seed=1)
     spec = Spec(130, k, groups, reduce=reduce, norm=None)
@@ -63,8 +76,20 @@ def test_values_to_the_bit(k, groups, reduce):
         assert int(trace.tokens) == 15
 
 
-@pytest.mark.parametrize("norm", [None, "rms", "layer"])
-@pytest.mark.parametrize(("k", "reduce"), [(1, "sum"), (8, "sum"), (8, "mean"), (100, "sum")])
+@pytest.mark.parametrize(
+    ("k", "reduce", "norm"),
+    [
+        (1, "sum", "rms"),
+        (8, "mean", "layer"),
+        (100, "sum", None),
+        slow(1, "sum", None),
+        slow(8, "sum", "rms"),
+        slow(8, "sum", "layer"),
+        slow(8, "mean", None),
+        slow(100, "mean", "rms"),
+        slow(100, "sum", "layer"),
+    ],
+)
 def test_gradients_are_those_of_the_definition(k, reduce, norm):
     codes, x, out = draw(2, 110, 4) / 3, draw(9, 8, seed=1), draw(9, 8, seed=2)
     spec = Spec(110, k, 2, reduce=reduce, norm=norm)
@@ -139,7 +164,7 @@ def test_all_codes_one_code_no_tokens():
     assert codebooks.loss({"site": trace}) == 0
 
 
-@pytest.mark.parametrize("norm", [None, "rms", "layer"])
+@pytest.mark.parametrize("norm", ["rms", slow(None), slow("layer")])
 def test_a_nan_stays_with_its_token_and_a_broken_code_is_seen(norm):
     codes, x = draw(1, 9, 4), draw(5, 4, seed=1)
     spec = Spec(9, 2, norm=norm)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from activjax.codebooks.index import Code, Layout, find, labels, wilson, write_index
+from activjax.codebooks._index import Code, Layout, find, labels, wilson, write_index
 from tests.codebooks.pages import batch, one_site, write
 
 

@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from activjax.codebooks.index import (
+from activjax.codebooks._index import (
     Code,
     IndexWriter,
     Layout,

@@ -67,6 +67,20 @@ def test_replace_last_and_fill(plain):
     np.testing.assert_array_equal(trace.ids[1], plain[1].ids[1])
 
 
+def test_slices_and_lists_of_places(plain):
+    over = NONE.fill("site", 6, position=slice(3, None), group=0)
+    _, trace = apply(over)
+    assert (trace.ids[:, 3:, 0] == 6).all()
+    assert where_changed(trace, plain[1])[:, :3].sum() == 0
+    assert where_changed(trace, plain[1])[..., 1].sum() == 0
+    _, trace = apply(NONE.replace_last("site", 6, position=slice(1, 3), example=np.array([1])))
+    assert (trace.ids[1, 1:3, :, 2] == 6).all()
+    assert where_changed(trace, plain[1])[0].sum() == 0
+    _, trace = apply(NONE.off("site", position=[0, 4], group=1))
+    assert (trace.ids[:, [0, 4], 1] == -1).all()
+    assert (trace.ids[:, 1:4] >= 0).all()
+
+
 def test_ban(plain):
     nearest = int(plain[1].ids[0, 0, 0, 0])
     second = int(plain[1].ids[0, 0, 0, 1])

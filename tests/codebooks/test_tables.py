@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from activjax.codebooks.index import (
+from activjax.codebooks._index import (
     coactivation,
     cooccurrence,
     token_counts,

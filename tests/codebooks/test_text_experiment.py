@@ -10,7 +10,7 @@ import pytest
 
 import activjax as aj
 from activjax import codebooks, models
-from activjax.codebooks.index import Code, IndexWriter, Layout, find, open_index
+from activjax.codebooks._index import Code, IndexWriter, Layout, find, open_index
 from activjax.runs import contract
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"

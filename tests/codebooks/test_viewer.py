@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from activjax import cli
-from activjax.codebooks.index import (
+from activjax.codebooks._index import (
     Code,
     Layout,
     cooccurrence,
     token_table,
 )
-from activjax.codebooks.viewer import load_view, run_index, save_view, write_page
+from activjax.codebooks._viewer import load_view, run_index, save_view, write_page
 from tests.codebooks.pages import (
     HOSTILE,
     LAYOUT,

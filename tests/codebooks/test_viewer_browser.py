@@ -7,8 +7,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from activjax.codebooks.index import Code, Layout, labels, open_index, token_table, write_index
-from activjax.codebooks.viewer import load_view, save_view, write_page
+from activjax.codebooks._index import Code, Layout, labels, open_index, token_table, write_index
+from activjax.codebooks._viewer import load_view, save_view, write_page
 from tests.codebooks.pages import CHROMIUM, HOSTILE, VOCABULARY, browse, one_site, probed, small
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")

@@ -421,8 +421,9 @@ EXEMPT = {
         "ema", "ema_init", "init", "init_state", "inputs", "load", "optimiser", "overrides",
         "revive", "run", "save", "track", "train_step", "tune", "usage",
         # on the host and on disk: test_index.py, test_find.py, test_viewer.py
-        "Code", "Found", "Index", "IndexWriter", "Layout", "cooccurrence", "find", "index",
-        "open_index", "reported_half", "save_view", "token_table", "topic_coverage", "write_page",
+        "Code", "Found", "Hit", "Index", "IndexWriter", "Layout", "cooccurrence", "find", "index",
+        "labels", "open_index", "reported_half", "save_view", "token_table", "topic_coverage",
+        "wilson", "write_page",
     },
     "zonotope": {
         # on the host, in exact arithmetic: tests/zonotope

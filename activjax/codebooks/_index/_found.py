@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from activjax.codebooks.index._layout import Code
-from activjax.codebooks.index._score import Score
+from activjax.codebooks._index._layout import Code
+from activjax.codebooks._index._score import Score
 
 
 class Half(NamedTuple):

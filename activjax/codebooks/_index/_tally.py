@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int64
 
-from activjax.codebooks.index._codebook import Codebook
+from activjax.codebooks._index._codebook import Codebook
 
 _CHUNK = 1 << 22
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
-from activjax.codebooks.index import _folder
-from activjax.codebooks.index._codebook import Codebook, Postings
-from activjax.codebooks.index._layout import Code, Layout
-from activjax.codebooks.index._vocabulary import Vocabulary
+from activjax.codebooks._index import _folder
+from activjax.codebooks._index._codebook import Codebook, Postings
+from activjax.codebooks._index._layout import Code, Layout
+from activjax.codebooks._index._vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, eq=False)

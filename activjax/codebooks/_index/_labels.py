@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from activjax.codebooks.index._open import Index
+from activjax.codebooks._index._open import Index
 
 
 def labels(index: Index, query: Any) -> Bool[np.ndarray, " tokens"]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from activjax.codebooks.index import Code, Index, open_index
-from activjax.codebooks.viewer import _blocks
-from activjax.codebooks.viewer._details import Details
-from activjax.codebooks.viewer._held import Held, held, shown
-from activjax.codebooks.viewer._view import load_view
+from activjax.codebooks._index import Code, Index, open_index
+from activjax.codebooks._viewer import _blocks
+from activjax.codebooks._viewer._details import Details
+from activjax.codebooks._viewer._held import Held, held, shown
+from activjax.codebooks._viewer._view import load_view
 
 #: Of the page's JavaScript, in the order in which it is put together.
 _SCRIPTS = (
@@ -149,7 +149,7 @@ def _head(
 
 
 def _asset(name: str) -> str:
-    folder = importlib.resources.files("activjax.codebooks.viewer").joinpath("page")
+    folder = importlib.resources.files("activjax.codebooks._viewer").joinpath("page")
     return folder.joinpath(name).read_text("utf-8")
 
 

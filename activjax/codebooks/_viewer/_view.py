@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from activjax.codebooks.index import Code, Index, open_index
+from activjax.codebooks._index import Code, Index, open_index
 
 VIEW, _LABELS = "view", "activjax code labels"
 _TEXTS = ("prompt", "setting")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from activjax.codebooks.index import Codebook, Index, Postings
+from activjax.codebooks._index import Codebook, Index, Postings
 
 _BYTES = 56  # of text before a token, where it is shown; half as much after it
 _TOKENS, _CODES, _CONTEXTS = 12, 10, 8

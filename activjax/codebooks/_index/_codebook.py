@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int32, Int64
 
-from activjax.codebooks.index._layout import Code
+from activjax.codebooks._index._layout import Code
 
 if TYPE_CHECKING:
-    from activjax.codebooks.index._open import Index
+    from activjax.codebooks._index._open import Index
 
 
 _CHUNK = 1 << 22

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from activjax.codebooks.index import Codebook, Index
+from activjax.codebooks._index import Codebook, Index
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from activjax.codebooks.index._codebook import Codebook
-from activjax.codebooks.index._layout import Code
-from activjax.codebooks.index._open import Index
-from activjax.codebooks.index._score import ratio
-from activjax.codebooks.index._tally import tally
+from activjax.codebooks._index._codebook import Codebook
+from activjax.codebooks._index._layout import Code
+from activjax.codebooks._index._open import Index
+from activjax.codebooks._index._score import ratio
+from activjax.codebooks._index._tally import tally
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

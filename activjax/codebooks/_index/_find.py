@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from activjax.codebooks.index._codebook import Codebook
-from activjax.codebooks.index._found import Found, Half, Hit
-from activjax.codebooks.index._halves import reported_half
-from activjax.codebooks.index._labels import labels
-from activjax.codebooks.index._open import Index
-from activjax.codebooks.index._score import score
-from activjax.codebooks.index._tally import tally
+from activjax.codebooks._index._codebook import Codebook
+from activjax.codebooks._index._found import Found, Half, Hit
+from activjax.codebooks._index._halves import reported_half
+from activjax.codebooks._index._labels import labels
+from activjax.codebooks._index._open import Index
+from activjax.codebooks._index._score import score
+from activjax.codebooks._index._tally import tally
 
 
 def find(

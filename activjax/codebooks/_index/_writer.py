@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from activjax.codebooks.index import _folder, _sort
-from activjax.codebooks.index._layout import Layout
-from activjax.codebooks.index._open import Index, open_index
-from activjax.codebooks.index._vocabulary import Vocabulary
+from activjax.codebooks._index import _folder, _sort
+from activjax.codebooks._index._layout import Layout
+from activjax.codebooks._index._open import Index, open_index
+from activjax.codebooks._index._vocabulary import Vocabulary
 
 Ids = Int[np.ndarray, "*loops batch seq groups k"]
 Cosines = Float[np.ndarray, "*loops batch seq groups k"]
