@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from activjax.codebooks._trace import Trace
+from activjax.training._dtypes import wide
 
 
 def loss(traces: Mapping[str, Trace], lam: float | Float[Array, ""] = 1.0) -> Float[Array, ""]:
@@ -25,7 +26,7 @@ def loss(traces: Mapping[str, Trace], lam: float | Float[Array, ""] = 1.0) -> Fl
     """
     if not traces:
         raise ValueError("loss: no traces; pass what run(...) returned second")
-    dtype = jnp.result_type(jnp.float32, *(trace.mse.dtype for trace in traces.values()))
+    dtype = max((wide(t.mse.dtype) for t in traces.values()), key=lambda d: d.itemsize)
     total = jnp.zeros((), dtype)
     for trace in traces.values():
         error = trace.mse.astype(dtype)

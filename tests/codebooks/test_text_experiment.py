@@ -10,7 +10,7 @@ import pytest
 
 import activjax as aj
 from activjax import codebooks, models
-from activjax.codebooks._index import Code, IndexWriter, Layout, find, open_index
+from activjax.codebooks._index import Code, IndexWriter, Layout, find, open_index, reported_half
 from activjax.runs import contract
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
@@ -81,10 +81,9 @@ def test_the_other_half_is_the_one_that_find_reports_on(tmp_path):
     tokens = rng.integers(0, 2, (12, 6))
     with IndexWriter(tmp_path / "codes", {"s": Layout((), 1, 2, 1)}) as writer:
         writer.add(tokens, {"s": (tokens[..., None, None], np.ones((12, 6, 1, 1)))})
-    held = part("data").Held(tuple("abcdefghijkl"), tokens, 4, {})
     labels = tokens == 1
     found = find(open_index(tmp_path / "codes"), labels.reshape(-1))
-    second = part("concepts").second_half(held, found)
+    second = reported_half(12)
     assert int(labels[second].sum()) == found.reported_on.labelled
     assert int(labels[~second].sum()) == found.chosen_on.labelled
 
