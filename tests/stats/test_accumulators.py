@@ -186,8 +186,8 @@ def test_a_large_mean_and_an_outlier_cost_no_accuracy():
     got = np.asarray(acc.finish(state).covariance(), np.float64)
     others = np.abs(exact[1:, 1:]).max()
     assert np.abs(got - exact)[1:].max() <= 1e-4 * others  # the accuracy asked for
-    # The outlier's batch: 4,095 products are added to one that is all but the whole sum, each with a
-    # rounding of half a unit of it, in the order that the machine's caches give a matrix product.
+    # The outlier's batch: 4,095 products are added to one that is nearly the whole sum, each with a
+    # rounding of half a unit of it, in the order that the machine's caches give a product.
     assert abs(got[0, 0] / exact[0, 0] - 1) < 4096 * EPS / 2
     # Of the small variance itself: deviations are rounded at eps * 100 / 0.05 of their size.
     assert abs(got[1, 1] / exact[1, 1] - 1) < 2 * EPS * 100 / 0.05
