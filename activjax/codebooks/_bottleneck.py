@@ -96,13 +96,7 @@ def _where(
     """By token and group: where the bottleneck is on; the banned codes; the wanted ones."""
     on = jnp.full((of.tokens, spec.groups), True)
     if mask is not None:
-        mask = jnp.asarray(mask)
-        if mask.dtype != bool or mask.shape != of.lead:
-            raise ValueError(
-                f"mask: expected truth values {list(of.lead)}, one for each token, got "
-                f"{mask.dtype}{list(mask.shape)}"
-            )
-        on = on & mask.reshape(-1, 1)
+        on = on & of.mask(mask)[:, None]
     if override is None:
         return on, None, None
     for name, last in (("ids", spec.k), ("ban", None), ("off", spec.groups)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from activjax.codebooks._books import Specs, specs_of
+from activjax.codebooks._index._folder import write_json
 from activjax.codebooks._init import Codebooks
 from activjax.codebooks._spec import Spec
 from activjax.codebooks._strategy import Strategy
@@ -45,12 +45,7 @@ def save(folder: str | Path, spec: Specs, codebooks: Codebooks) -> Path:
         "spec": {site: dataclasses.asdict(one) for site, one in own.items()},
         "arrays": shapes,
     }
-    part = folder / (_ABOUT + ".tmp")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(about, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, folder / _ABOUT)
+    write_json(folder / _ABOUT, about)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Int, Int32
 
+from activjax.codebooks._books import specs_of
 from activjax.codebooks._spec import Spec
 
 _NONE = -1  # in ids: the bottleneck's own choice; in ban: no code
-Where = int | slice | Sequence[int] | Array
 
 
 @jax.tree_util.register_dataclass
@@ -230,7 +230,6 @@ def overrides(
     """
     if any(n < 1 for n in (*tokens, bans)):
         raise ValueError(f"overrides: sizes are at least 1, got tokens={tokens}, bans={bans}")
-    from activjax.codebooks._books import specs_of
 
     sites, size = {}, {}
     for site, own in specs_of(spec, codebooks).items():

@@ -42,6 +42,20 @@ class Form:
         """Rows in the value's own shape."""
         return rows.reshape(*self.lead, *self.tail)
 
+    def mask(self, mask: Any) -> Bool[Array, " tokens"]:
+        """A mask of the tokens, flat.
+
+        Raises:
+          ValueError: not a truth value for each token.
+        """
+        mask = jnp.asarray(mask)
+        if mask.dtype != bool or mask.shape != self.lead:
+            raise ValueError(
+                f"mask: expected truth values {list(self.lead)}, one for each token, got "
+                f"{mask.dtype}{list(mask.shape)}"
+            )
+        return mask.reshape(-1)
+
     def each_token(self, of_token: Array) -> Array:
         """`[tokens, ...]` with the axes of the tokens in front."""
         return of_token.reshape(*self.lead, *of_token.shape[1:])

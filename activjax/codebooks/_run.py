@@ -116,12 +116,7 @@ def _inputs(site: Site, x: Array, spec: Spec, mask: Any) -> Inputs:
     rows = x.reshape(*loops, -1, of.groups, of.features)
     on = jnp.full(rows.shape[:-2], True)
     if mask is not None:
-        if mask.dtype != bool or mask.shape != of.lead:
-            raise ValueError(
-                f"mask: site {site.name!r} has tokens {list(of.lead)}, got {mask.dtype}"
-                f"{list(mask.shape)}; expected truth values, one for each token"
-            )
-        on = on & jnp.broadcast_to(mask.reshape(-1), (*site.mapped, of.tokens)).reshape(-1)
+        on = on & jnp.broadcast_to(of.mask(mask), (*site.mapped, of.tokens)).reshape(-1)
     return Inputs(rows, on)
 
 
@@ -237,12 +232,12 @@ def _at_site(
     if loops:  # loops around the codebook's own, such as decoding steps: no axis of theirs
         at = tuple(ctx.loops[name] for name in loops)
         book, override = jax.tree.map(lambda leaf: leaf[at], (book, override))
-    y, trace = bottleneck(book, x, spec, mask=mask, override=override, positions=_positions(ctx, x))
+    y, trace = bottleneck(book, x, spec, mask=mask, override=override, positions=_positions(ctx))
     transforms.tag(trace, _NAME)
     return y
 
 
-def _positions(ctx: Any, x: Array) -> Array | None:
+def _positions(ctx: Any) -> Array | None:
     """Where the tokens stand, as the function around the site says: its nearest `positions`."""
     scopes = ctx.site.split("/")[:-1]
     for n in range(len(scopes), -1, -1):
