@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from activjax.codebooks._index import Code, Index, open_index
+from activjax.codebooks._index._folder import write_json
 
 VIEW, _LABELS = "view", "activjax code labels"
 _TEXTS = ("prompt", "setting")
@@ -87,14 +88,14 @@ def save_view(
             np.save(temporary, array)
             temporary.replace(folder / name)
     if steering is not None:
-        _write(folder / "steering.json", [_record(i, one) for i, one in enumerate(steering)])
+        write_json(folder / "steering.json", [_record(i, one) for i, one in enumerate(steering)])
     if labels is not None:
         given = _read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels
         entries = []
         for code, text in given.items():
             index.codebook(code.site, code.loop, code.group).code(code.code)
             entries.append({**code._asdict(), "loop": list(code.loop), "label": str(text)})
-        _write(folder / "labels.json", {"format": _LABELS, "labels": entries})
+        write_json(folder / "labels.json", {"format": _LABELS, "labels": entries})
 
 
 def load_view(path: str | Path) -> View:
@@ -181,9 +182,3 @@ def _number(value: Any, what: str) -> float | None:
     except (TypeError, ValueError):
         raise ValueError(f"{what}: a metric is {value!r}, expected a number") from None
     return number if math.isfinite(number) else None  # strict JSON has no other
-
-
-def _write(path: Path, data: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    temporary.replace(path)
