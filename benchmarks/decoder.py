@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import _torch_decoder
+import _torch_introspection
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,42 +140,14 @@ def sweep(rounds: int) -> None:
     vectors = rng.standard_normal((32, SMALL["width"])).astype(np.float32)
     strengths = np.linspace(0.5, 4, 8).astype(np.float32)
     layers = np.arange(SMALL["layers"], dtype=np.int32)
-    every = torch.from_numpy((strengths[None, :, None] * vectors[:, None]).reshape(256, -1))
+    every = (strengths[None, :, None] * vectors[:, None]).reshape(256, -1)
+    added = torch.from_numpy(every).expand(SMALL["layers"], -1, -1)
 
-    @torch.no_grad()
     def hooked(size: int) -> Any:
-        out = []
-        for block in net.blocks:
-            for chunk in every.split(size):
+        return _torch_introspection.hooked(net, ids, added, size).reshape(6, 32, 8, -1)
 
-                def add(module: Any, args: Any, h: Any, chunk: Any = chunk) -> Any:
-                    h = h.clone()
-                    h[:, -1] += chunk
-                    return h
-
-                handle = block.register_forward_hook(add)
-                out.append(net(ids.expand(len(chunk), -1))[:, -1])
-                handle.remove()
-        return torch.cat(out).reshape(6, 32, 8, -1)
-
-    @torch.no_grad()
     def by_hand() -> Any:
-        caches = net.empty(1, 32)
-        net(ids[:, :-1], caches)
-        kept = [[k, v, used] for k, v, used in caches]
-        x = net.embed(ids[:, -1:]) + net.place.weight[31:32]
-        clean, out = [], []
-        for block, cache in zip(net.blocks, caches, strict=True):
-            x = block(x, cache)
-            clean.append(x)
-        for layer in range(6):
-            h = clean[layer] + every[:, None]
-            for i in range(layer + 1, 6):
-                k, v, used = kept[i]
-                wide = [k.expand(256, -1, -1, -1).clone(), v.expand(256, -1, -1, -1).clone(), used]
-                h = net.blocks[i](h, wide)
-            out.append((net.final(h) @ net.embed.weight.T)[:, 0])
-        return torch.cat(out).reshape(6, 32, 8, -1)
+        return _torch_introspection.by_hand(net, ids, added).reshape(6, 32, 8, -1)
 
     def edits(layer: Any, v: Any, a: Any) -> Any:
         return [(aj.select("blocks/resid_post", layers=layer, at=-1), aj.edits.add(a * v))]

@@ -92,6 +92,26 @@ class Out:
             raise FileNotFoundError(f"no array '{name}' saved in {folder} (there: {names})")
         return np.load(path, allow_pickle=False)
 
+    def kept(
+        self, name: str, settings: Mapping[str, Any], like: Any, make: Callable[[], Any]
+    ) -> Any:
+        """What `make()` returns, a pytree of arrays, made once for all runs of equal settings.
+
+        For what costs much and is shared, such as a pre-trained network: it lies in `.kept` in the
+        folder of all runs, so that a run that was killed, or one that changes something else, does
+        not pay for it again.
+
+        Args:
+            name: says what it is.
+            settings: everything that `make` depends on, as JSON values. Changed sources of activjax
+                or of the experiment count as another setting.
+            like: the tree that `make` returns, or its abstract shapes.
+            make: a function written in the experiment.
+        """
+        from activjax.runs.kept import kept
+
+        return kept(self.folder.parent.parent, check_name(name, "kept"), settings, like, make)
+
     def table(
         self,
         name: str,

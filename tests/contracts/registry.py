@@ -425,6 +425,15 @@ EXEMPT = {
         "labels", "open_index", "reported_half", "save_view", "token_table", "topic_coverage",
         "wilson", "write_page",
     },
+    "introspection": {
+        # functions of functions, of models and of trials: tests/introspection
+        "BASELINE", "Bias", "CONCEPTS", "ConceptBank", "Condition", "Conversation", "Examples",
+        "Features", "Full", "KINDS", "Laboratory", "LoRA", "MIX", "Patched", "Prompts",
+        "Rate", "Reader", "Readings", "Replay", "Report", "Rows", "SideEffects", "Talk", "Templates", "Trials", "Tuned",
+        "ablate", "ask", "claims", "concept_vectors", "contrast", "conversation", "evaluate",
+        "features", "inject", "inject_vectors", "laboratory", "monotone", "parse_templates",
+        "patch_units", "put", "rate", "respond", "side_effects", "sweep", "train", "vectors_of",
+    },
     "zonotope": {
         # on the host, in exact arithmetic: tests/zonotope
         "Cells", "Fit", "Sample", "Search", "Vertices", "cells", "count", "local_search",

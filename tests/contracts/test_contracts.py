@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 import activjax as aj
-from activjax import codebooks, fit, membership, patterns, regions, stats, transforms, zonotope
+from activjax import (
+    codebooks,
+    fit,
+    introspection,
+    membership,
+    patterns,
+    regions,
+    stats,
+    transforms,
+    zonotope,
+)
 from tests.contracts.registry import CASES, EDITS, EXEMPT, FIT, SUMMARIES
 
 N = 9
@@ -131,6 +141,7 @@ def test_every_public_name_is_entered():
         "fit": fit,
         "stats": stats,
         "codebooks": codebooks,
+        "introspection": introspection,
         "membership": membership,
         "regions": regions,
         "zonotope": zonotope,

@@ -447,3 +447,16 @@ def test_everything_lowers_for_accelerators():
     for platform in ("tpu", "cuda"):
         exported = jax.export.export(everything, platforms=[platform])(params, ids, KEY)
         assert exported.platforms == (platform,)
+
+
+def test_a_cache_taken_in_another_order_is_that_of_those_sequences():
+    model, params, _ = generator()
+    ids, rows = tokens(), jnp.array([1, 0, 1])
+
+    @jax.jit
+    def last(p, ids):
+        _, cache = models.prefill(model, p, ids[:, :-1], slots=ids.shape[1])
+        return model.apply(p, ids[rows, -1:], state=cache.take(rows))[0][:, 0]
+
+    # two compilations of a small network
+    chex.assert_trees_all_close(last(params, ids), padded(model)(params, ids)[rows, -1], atol=1e-5)

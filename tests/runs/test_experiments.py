@@ -46,6 +46,20 @@ SMALL = {
         "head_k=2", "revive_every=5", "prompts=4", "prompt=16", "new=16", "random_draws=1",
         "draws=1", "coefficients=[1.0]", "steered=['in a docstring', 'attribute of self']",
     ],
+    "introspection_lab": [
+        "networks=2", "width=16", "heads=2", "layers=2", "base_steps=4", "steps=4", "rank=2",
+        "prompts=2", "clean=6", "mentions=8", "noises=4", "doses=[0.5]", "training_concepts=[5]",
+        "ranks=[1]", "back=[1]", "documents=8",
+    ],
+    "introspection_no_controls": [
+        "networks=1", "width=16", "heads=2", "layers=2", "base_steps=4", "steps=4", "rank=2",
+        "prompts=2", "clean=6", "mentions=8", "noises=4", "doses=[0.5]", "documents=8",
+    ],
+    "introspection_text": [
+        "names=[dust, rain, mud, ice, tea, salt]", "held_out=2", "baseline=[water, wood]",
+        "layers=1", "width=16", "heads=1", "rank=4", "steps=3", "batch=4", "tested=[1.0]",
+        "clean=4", "mentions=4", "noises=4", "chunk=8",
+    ],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",

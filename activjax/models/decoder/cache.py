@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float, Int, Int32
 
 
 @jax.tree_util.register_dataclass
@@ -52,6 +52,12 @@ class Cache:
         places = jnp.pad(self.places, [(0, 0), (0, more)], constant_values=-1)
         k, v = jnp.pad(self.k, wide), jnp.pad(self.v, wide)
         return Cache(k, v, places, self.used, self.lengths, self.prompt)
+
+    def take(self, rows: Int[Array, " n"]) -> Cache:
+        """The cache of some of its sequences, in any order; one may be taken more than once."""
+        k, v = jnp.take(self.k, rows, axis=1), jnp.take(self.v, rows, axis=1)
+        rest = (self.lengths[rows], self.prompt[rows])
+        return Cache(k, v, self.places[rows], self.used, *rest)
 
     def extended(
         self,
