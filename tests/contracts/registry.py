@@ -429,7 +429,8 @@ EXEMPT = {
         # functions of functions, of models and of trials: tests/introspection
         "BASELINE", "Bias", "CONCEPTS", "ConceptBank", "Condition", "Conversation", "Examples",
         "Features", "Full", "KINDS", "Laboratory", "LoRA", "MIX", "Patched", "Prompts",
-        "Rate", "Reader", "Readings", "Replay", "Report", "Rows", "SideEffects", "Talk", "Templates", "Trials", "Tuned",
+        "Rate", "Reader", "Readings", "Replay", "Report", "Rows", "SideEffects",
+        "Talk", "Templates", "Trials", "Tuned",
         "ablate", "ask", "claims", "concept_vectors", "contrast", "conversation", "evaluate",
         "features", "inject", "inject_vectors", "laboratory", "monotone", "parse_templates",
         "patch_units", "put", "rate", "respond", "side_effects", "sweep", "train", "vectors_of",
