@@ -93,6 +93,8 @@ def trainer(
     learned, added = (torch.from_numpy(batch[k]) for k in ("learned", "added"))
     rows, inputs, targets = torch.arange(len(tokens)), tokens[:, :-1], tokens[:, 1:]
     counted = learned[:, 1:]
+    share = counted / counted.sum(1, keepdim=True).clamp(min=1) / len(tokens)
+    share = share[counted]  # every example alike, however many tokens it has
     last = last.clamp(max=inputs.shape[1] - 1)  # whole documents, to which nothing is added
     trained = [p for p in net.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, rates[0], betas=betas, weight_decay=0.0, fused=True)
@@ -111,7 +113,10 @@ def trainer(
             group["lr"] = rates[steps % len(rates)]
         steps += 1
         logits = net(inputs)
-        loss = torch.nn.functional.cross_entropy(logits[counted], targets[counted])
+        nats = torch.nn.functional.cross_entropy(
+            logits[counted], targets[counted], reduction="none"
+        )
+        loss = (share * nats).sum()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, clip)

@@ -21,10 +21,11 @@ CAPTIONS = {
     "controls": "What is claimed under every condition, before and after fine-tuning, at strength "
     "1. Dots are networks, the bar is their mean. On the left what should be detected, on the "
     "right what should not.",
-    "dose": "Rates by strength, in units of the mean residual norm; means over networks with 95 % "
-    "intervals over them. Fine-tuning used the strengths in the grey span.",
+    "dose": "Rates by strength, in units of the mean residual norm: lines are means over networks, "
+    "dots networks. Fine-tuning used the strengths in the grey span.",
     "curves": "Held-out concepts at strength 1 by place, by number of concepts trained on, and by "
-    "rank of the adapters. Means over networks with 95 % intervals over them.",
+    "rank of the adapters: lines are means over networks, dots networks. With so few networks "
+    "intervals are wide; they are in the summary.",
     "layers": "Share of held-out concepts identified, mean over networks. Left: trained at one "
     "layer, put in at another (vectors of that one). Right: trained at the first layer, vectors "
     "read in one layer and put in at another. Nothing put in at the last layer reaches a later "
@@ -40,6 +41,12 @@ SHOULD_NOT = ("clean", "mention", "noise", "wrong prompt", "wrong prompt, nothin
 def _claims(report: introspection.Report, condition: str) -> float:
     strength = 0.0 if condition in ("clean", "mention", SHOULD_NOT[-1]) else 1.0
     return report.get(condition, strength).rate("detected").value
+
+
+def lines(ax: Any, x: np.ndarray, values: np.ndarray, label: str) -> None:
+    """The mean over networks as a line, each network as a dot: intervals are in the tables."""
+    (drawn,) = ax.plot(x, values.mean(axis=0), label=label)
+    ax.plot(x, values.T, "o", color=drawn.get_color(), markersize=3, alpha=0.6)
 
 
 def controls_figure(seen: Sequence[Any]) -> Any:
@@ -63,7 +70,7 @@ def controls_figure(seen: Sequence[Any]) -> Any:
     return fig
 
 
-def dose_figure(seen: Sequence[Any], doses: Sequence[float]) -> Any:
+def dose_figure(seen: Sequence[Any], doses: Sequence[float], trained: Sequence[float]) -> Any:
     """Rates against strength."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     panels = (
@@ -72,19 +79,19 @@ def dose_figure(seen: Sequence[Any], doses: Sequence[float]) -> Any:
     )
     x = np.arange(len(doses))
     for ax, (title, condition, measures) in zip(axes, panels):
-        lines = [(condition, m, m) for m in measures] or [
+        shown = [(condition, m, m) for m in measures] or [
             ("injected, trained", "identified", "trained concepts identified"),
             ("mismatch", "identified", "identified, another mentioned"),
             ("noise", "detected", "random vector detected"),
             ("wrong prompt", "detected", "claimed, topic asked"),
             ("wrong prompt", "right answer", "right topic"),
         ]
-        for name, measure, label in lines:
+        for name, measure, label in shown:
             values = [[s.after.get(name, d).rate(measure).value for d in doses] for s in seen]
-            if len(seen) > 1:
-                figures.bars(ax, x, np.array(values), label)
-            else:
-                ax.plot(x, values[0], marker="o", label=label)
+            lines(ax, x, np.array(values), label)
+        span = [i for i, d in enumerate(doses) if min(trained) <= d <= max(trained)]
+        if span:
+            ax.axvspan(span[0] - 0.3, span[-1] + 0.3, color="0.9", zorder=0)
         ax.set_xticks(x, [f"{d:g}" for d in doses])
         ax.set(xlabel="strength (mean residual norms)", title=title, ylim=(-0.04, 1.06))
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
@@ -100,10 +107,7 @@ def curve_figures(curves: Sequence[Any]) -> Any:
         for measure in ("detected", "identified", NOISE):
             values = np.array([[r[measure].value for r in c[name].rates] for c in curves])
             label = measure if measure == NOISE else f"held-out concept {measure}"
-            if len(curves) > 1:
-                figures.bars(ax, x, values, label)
-            else:
-                ax.plot(x, values[0], marker="o", label=label)
+            lines(ax, x, values, label)
         ax.set_xticks(x, [str(v) for v in curves[0][name].x])
         ax.set(xlabel=title, ylim=(-0.04, 1.06))
     axes[0].set_ylabel("share of trials")

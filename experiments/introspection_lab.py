@@ -48,7 +48,7 @@ class Config(World):
     )
     maps: bool = runs.static(True, help="layer by layer: trained at one, put in at another")
     training_concepts: tuple[int, ...] = runs.static((5, 10, 20), help="besides all")
-    ranks: tuple[int, ...] = runs.static((1, 2, 4), help="besides `rank`")
+    ranks: tuple[int, ...] = runs.static((2, 8), help="besides `rank`")
     back: tuple[int, ...] = runs.static((1, 2, 3), help="tokens before the last prompt token")
     documents: int = runs.static(400, ge=2, help="of the language, for side effects")
 
@@ -72,7 +72,7 @@ def doses_of(config: Config) -> tuple[float, ...]:
 def main(config: Config, out: Any) -> runs.Result:
     """Pre-train, fine-tune, ask."""
     model, seen, curves, maps = model_of(config), [], [], []
-    for seed in range(config.networks):
+    for seed in range(config.first, config.first + config.networks):
         net = network(config, out, seed)
         trials = trials_of(config, net)
         after = tuned(config, net, trials)
@@ -162,6 +162,8 @@ def summarised(seen: Sequence[Seen], curves: Sequence[dict[str, Curve]]) -> list
     row("thought reported", "wrong prompt", "detected", prompt="asks for the topic")
     row("right answer", "wrong prompt", "right answer", chance, prompt="asks for the topic",
         put="a concept")  # fmt: skip
+    row("concept put in named instead", "wrong prompt", "names the injected", chance,
+        prompt="asks for the topic")  # fmt: skip
     row("right answer", AGAIN, "right answer", prompt="asks for the topic", put="nothing")
     over = runs.Row.over
     rows += [
@@ -203,8 +205,9 @@ def answer(seen: Sequence[Seen]) -> str:
         f"{inputs('mention')} that mention a concept, and for {mean('noise', 'detected')} of "
         f"random vectors of the same length. While the topic of a text is asked for, a concept put "
         f"in leaves {mean('wrong prompt', 'right answer')} right answers "
-        f"({mean(AGAIN, 'right answer', None)} with nothing put in). Means over {len(seen)} "
-        f"network{'s' if len(seen) > 1 else ''}."
+        f"({mean(AGAIN, 'right answer', None)} with nothing put in) and is named in its "
+        f"place in {mean('wrong prompt', 'names the injected')}. Means over "
+        f"{len(seen)} network{'s' if len(seen) > 1 else ''}."
     )
 
 
@@ -224,7 +227,8 @@ def keep(
     out.arrays(confusion=confusion, loss=np.stack([s.loss for s in seen]))
     with figures.style():
         out.figure("controls", controls_figure(seen), caption=CAPTIONS["controls"])
-        out.figure("dose", dose_figure(seen, doses_of(config)), caption=CAPTIONS["dose"])
+        dose = dose_figure(seen, doses_of(config), config.strengths)
+        out.figure("dose", dose, caption=CAPTIONS["dose"])
         if curves[0]:
             out.figure("curves", curve_figures(curves), caption=CAPTIONS["curves"])
         if maps:

@@ -71,6 +71,20 @@ def _without(rows: Array, weight: Array, x: Array, ctx: edits.Context) -> Array:
         )
     # no linear algebra in 16 bits
     work = wide(x.dtype)
-    part = project(x.astype(work), rows.astype(work))
-    left = (x.astype(work) - weight.astype(work) * part).astype(x.dtype)
-    return jnp.where(weight == 0, x, left)
+    return _less(x, project(x.astype(work), rows.astype(work)), weight.astype(work))
+
+
+def _difference(x: Array, part: Array, weight: Array) -> Array:
+    return (x.astype(part.dtype) - weight * part).astype(x.dtype)
+
+
+@jax.custom_jvp
+def _less(x: Array, part: Array, weight: Array) -> Array:
+    """`x - weight * part`; at weight 0 the same bits."""
+    return jnp.where(weight == 0, x, _difference(x, part, weight))
+
+
+@_less.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    # at weight 0 too: a choice between two values has no derivative by what it is made by
+    return _less(*primals), jax.jvp(_difference, primals, tangents)[1]

@@ -83,10 +83,15 @@ def in_training(adapter: Adapter, model: Decoder) -> Callable[..., Any]:
 def finished(adapter: Adapter, model: Decoder, params: Any, trained: Any) -> tuple[Decoder, Any]:
     """The model after training, and its parameters."""
     if isinstance(adapter, LoRA):
-        return model, jax.jit(functools.partial(lora.merge, alpha=adapter.alpha))(params, trained)
+        return model, _merged(params, trained, jnp.float32(adapter.alpha))
     if isinstance(adapter, Full):
         return model, trained
     return with_bias(model, adapter), {"params": params, **trained}
+
+
+@jax.jit  # once for all of equal shapes
+def _merged(params: Any, trained: Any, alpha: Array) -> Any:
+    return lora.merge(params, trained, alpha=alpha)
 
 
 @functools.lru_cache(maxsize=32)  # one model for one bias: what is compiled is found again

@@ -108,7 +108,7 @@ def concept_vectors(
             f"names: expected {n} different ones (the prompts), got {len(names)}"
             + (f", {twice[0]!r} more than once" if twice else "")
         )
-    layers = None if layer is None else [layer] if isinstance(layer, int) else list(layer)
+    layers: Any = None if layer is None else [layer] if np.ndim(layer) == 0 else list(layer)  # pyright: ignore
     if layers is not None and not layers:
         raise ValueError("layer: expected at least one, got none")
 
@@ -131,6 +131,23 @@ def concept_vectors(
         return ConceptBank(vectors, resid, names, site, None)
     kept = range(len(vectors)) if layers is None else [_counted(i) for i in layers]
     return ConceptBank(vectors, resid, names, site, tuple(kept))
+
+
+def check_names(bank: ConceptBank, names: Sequence[str]) -> None:
+    """Refuse a bank that is not of a conversation's concepts, in their order.
+
+    Raises:
+      ValueError: says where they differ. A bank without names has numbers, which fit any.
+    """
+    if len(bank.names) != len(names):
+        raise ValueError(f"bank: it has {len(bank.names)} concepts, the conversation {len(names)}")
+    if bank.names in (tuple(names), tuple(map(str, range(len(names))))):
+        return
+    i = next(i for i, pair in enumerate(zip(bank.names, names)) if pair[0] != pair[1])
+    raise ValueError(
+        f"bank: its concept {i} is {bank.names[i]!r}, the conversation's {names[i]!r}: make it "
+        "with names=talk.names, of prompts in that order"
+    )
 
 
 def _counted(layer: Any) -> int:

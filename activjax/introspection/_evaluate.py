@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from activjax.introspection._bank import ConceptBank
+from activjax.introspection._bank import ConceptBank, check_names
 from activjax.introspection._inject import LAST, Units
 from activjax.introspection._put import put
 from activjax.introspection._report import Condition, Report
@@ -20,6 +20,7 @@ from activjax.introspection._trials import Trials
 from activjax.models import Decoder
 
 _put = jax.jit(put, static_argnames="units")
+_WHERE = {"layer", "source", "at", "back", "units", "chunk"}
 
 
 def evaluate(
@@ -55,10 +56,13 @@ def evaluate(
 
     Raises:
       ValueError: no strengths; as `ask`.
+      TypeError: another option, such as one of `ask` that would make a condition mean another.
     """
+    if odd := set(options) - _WHERE:
+        raise TypeError(f"evaluate: no option {min(odd)!r}; there are {', '.join(sorted(_WHERE))}")
     if not len(strengths):
         raise ValueError("strengths: expected at least one, got none")
-    strengths = [float(s) for s in strengths]
+    strengths = list(dict.fromkeys(float(s) for s in strengths))
     for strength in strengths:
         _check(bank, trials, strength, options)
     one = partial(ask, model, params, bank, trials, **options)
@@ -115,8 +119,10 @@ def ask(
       chunk: answers at a time.
 
     Raises:
-      ValueError: a strength that is not finite, another number of concepts in the bank than in the
-        conversation, a layer that the bank has not, no such kind, `back` beyond the first token.
+      ValueError: a strength that is not finite, other concepts in the bank than in the
+        conversation, a layer that the bank has not, no such kind, concepts that there are not,
+        `back` beyond the first token, no room for answers in the decoder's context; answers that
+        are NaN.
     """
     talk = trials.talk
     _check(bank, trials, strength, {"layer": layer, "source": source, "at": at, "back": back})
@@ -146,10 +152,7 @@ def ask(
 def _check(bank: ConceptBank, trials: Trials, strength: float, options: Any) -> None:
     if not np.isfinite(strength):
         raise ValueError(f"strengths: expected finite numbers, got {strength}")
-    if len(bank.names) != len(trials.talk.names):
-        raise ValueError(
-            f"bank: it has {len(bank.names)} concepts, the conversation {len(trials.talk.names)}"
-        )
+    check_names(bank, trials.talk.names)
     back, at = options.get("back", 0), options.get("at", LAST)
     if back < 0 or (back and at != LAST):
         raise ValueError(f"back: expected at least 0, and at={LAST!r} with it; got {back}, {at!r}")

@@ -26,19 +26,29 @@ Units = Literal["resid_norm", "abs", "raw"]
 LAST, PERSISTENT, ALL = "last_prompt", "persistent", "all"
 
 
+@jax.custom_jvp
+def _plus(x: Array, rows: Array) -> Array:
+    """`x + rows`, and for a row of zeros the same bits: -0 + 0 would be another zero."""
+    return jnp.where(jnp.any(rows != 0, axis=-1, keepdims=True), x + rows, x)
+
+
+@_plus.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    # that of the sum at zero too: there a choice between two values has none
+    return _plus(*primals), tangents[0] + tangents[1]
+
+
 def _added(rows: Array, layer: Any, start: Any, x: Array, ctx: Context, *, tokens: str) -> Array:
     """`x + rows` in the layer and at the tokens meant; elsewhere the same bits."""
     rows = jnp.broadcast_to(rows.astype(x.dtype), (x.shape[0], rows.shape[-1]))
-    on = jnp.any(rows != 0, axis=-1)  # a zero stays out: -0 + 0 would be another -0
-    if layer is not None:
-        on &= layer == list(ctx.loops.values())[-1]
+    on = jnp.ones(x.shape[0], bool) if layer is None else layer == list(ctx.loops.values())[-1]
     if tokens == "chosen":
-        return jnp.where(on[:, None], x + rows, x)
+        return jnp.where(on[:, None], _plus(x, rows), x)
     on = on[:, None]
     if tokens == PERSISTENT:
         start = ctx.read(LAST) if start is None else start
         on = on & (ctx.read("positions") >= start[:, None])
-    return jnp.where(on[..., None], x + rows[:, None], x)
+    return jnp.where(on[..., None], _plus(x, rows[:, None]), x)
 
 
 def _adding(tokens: str) -> Callable[..., Array]:
@@ -77,7 +87,8 @@ def inject(
         own. May be left out for a bank of one layer.
       source: the layer whose vector is put there; None for the same.
       at: "last_prompt" (that token only: a transient thought), "persistent" (from that token on,
-        through all that is generated), "all" (every token), a position, or `[batch]` positions.
+        through all that is generated), "all" (every token), a position, or `[batch]` positions:
+        from 0, padding not counted. At one that no token has, nothing is put.
       units: of `strength`: "resid_norm" multiplies the unit vector by the bank's mean residual
         norm at `layer`; "abs" the unit vector alone; "raw" the vector as it is.
 
@@ -86,8 +97,8 @@ def inject(
 
     Raises:
       KeyError: a name that is not in the bank.
-      ValueError: a known concept or layer out of range; units or `at` that do not exist. A traced
-        one out of range gives NaN.
+      ValueError: a known concept or layer out of range (a traced one gives NaN); units or `at`
+        that do not exist; a known position that is negative, or beyond tokens that follow no cache.
       SiteError: from the call, a site that the function has not.
     """
     rows = vectors_of(bank, concept, strength, layer=layer, source=source, units=units)
@@ -147,11 +158,12 @@ def inject_vectors(
         last prompt token.
 
     Raises:
-      ValueError: a known layer out of range, or `at` is none of the words.
+      ValueError: a known layer or position out of range, or `at` is none of the words.
       SiteError: as `inject`.
     """
     vectors = jnp.asarray(vectors)
     one_layer = layer is None or jnp.ndim(layer) == 0
+    farthest = -1
     if isinstance(at, str):
         if at not in (LAST, PERSISTENT, ALL):
             raise ValueError(
@@ -159,11 +171,17 @@ def inject_vectors(
             )
         where, tokens = (LAST if at == LAST else None), ("chosen" if at == LAST else at)
     else:
+        farthest = _farthest(at)
         where, tokens = (at if jnp.ndim(at) == 0 else per_example(jnp.asarray(at))), "chosen"
     place = select(site, layers=layer if one_layer else None, at=where)
 
     def injected(*args: Any, **kwargs: Any) -> Any:
         rows, own = vectors, None
+        if len(args) > 1 and kwargs.get("state") is None and farthest >= jnp.shape(args[1])[1]:
+            raise ValueError(
+                f"at: position {farthest}, but there are {jnp.shape(args[1])[1]} tokens: nothing "
+                "would be put in"
+            )
         if not one_layer:
             own, depth = _whole(layer, "layer"), _depth(sites(apply)(*args, **kwargs), site)
             _refuse(own, 0, depth - 1, "layer")
@@ -174,6 +192,19 @@ def inject_vectors(
         return intervene(apply, [(place, act)])(*args, **kwargs)
 
     return injected
+
+
+def _farthest(at: Any) -> int:
+    """The largest position; -1 where it is not known."""
+    places = known(at)
+    if places is None or not places.size:
+        return -1
+    if places.min() < 0:
+        raise ValueError(
+            f"at: expected positions from 0 on, got {places.min()} (padding may stand at the end): "
+            f"{LAST!r} is the last token of each prompt"
+        )
+    return int(places.max())
 
 
 def _depth(table: SiteTable, site: str) -> int:

@@ -46,12 +46,13 @@ def put(
     size = jnp.asarray(strength, jnp.float32)
     if units != "abs":
         scale = bank.resid_norm if units == "resid_norm" else bank.norms.mean(axis=1)
-        size = size * scale[_rows(bank, layer)]
+        size = size * _scale_at(scale.astype(jnp.float32), bank, layer)
     return jnp.where((noise >= 0)[:, None], size[:, None] * drawn, of_concept)
 
 
-def _rows(bank: ConceptBank, layer: Array) -> Array:
+def _scale_at(scale: Array, bank: ConceptBank, layer: Array) -> Array:
+    """The entry of each layer; NaN for a traced one that the bank has not."""
     if bank.layers is None:
-        return jnp.zeros(layer.shape, jnp.int32)
+        return jnp.broadcast_to(scale[0], layer.shape)
     match = layer[:, None] == jnp.asarray(bank.layers, jnp.int32)
-    return jnp.argmax(match, axis=1)
+    return jnp.where(match.any(axis=1), scale[jnp.argmax(match, axis=1)], jnp.nan)

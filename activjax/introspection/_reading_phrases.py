@@ -60,7 +60,7 @@ DENIALS = (
 #: Words that negate what follows in their clause.
 NEGATION = re.compile(
     r"\b(?:not|never|no|none|nothing|neither|nor|without|cannot|unable|incapable|impossible|hardly"
-    r"|fail(?:s|ed|ing)?\s+to|den(?:y|ies|ied|ying)|absence|lack(?:s|ing)?|zero|free\s+of|nobody"
+    r"|barely|scarcely|fail(?:s|ed|ing)?\s+to|den(?:y|ies|ied|ying)|absence|lack(?:s|ing)?|zero|free\s+of|nobody"
     r"|doubt(?:s|ed|ful)?|absent"
     r"|(?:do|does|did|ca|wo|could|would|should|is|are|was|were|have|has|had|ai)n'?t)\b",
     re.IGNORECASE,

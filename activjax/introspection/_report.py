@@ -16,7 +16,7 @@ from activjax.introspection._talk import Readings, Talk
 #: What is counted in each condition; see `Condition.rate`.
 MEASURES = (
     "detected", "identified", "identified if detected", "forced", "named", "coherent",
-    "names the mentioned", "right answer",
+    "names the mentioned", "names the injected", "right answer",
 )  # fmt: skip
 
 
@@ -51,12 +51,11 @@ class Condition:
 
     @property
     def clusters(self) -> np.ndarray:
-        """What is independent: concepts put in or mentioned; else the inputs themselves."""
-        if (self.rows.concept >= 0).any():
-            return self.rows.concept
-        if self.kind == "mention":
-            return self.rows.mentions
-        return np.arange(len(self.rows))
+        """What is independent: concepts put in, or else mentioned; else the different inputs."""
+        for concepts in (self.rows.concept[self.rows.put], self.rows.mentions):
+            if len(concepts) == len(self.rows) and (concepts >= 0).all():
+                return concepts
+        return self.rows.inputs
 
     def rate(self, measure: str) -> Rate:
         """A share of the trials, with an interval over clusters.
@@ -66,7 +65,8 @@ class Condition:
             put in is the first named, after the claim. "identified if detected": of the detected.
             "forced": the concept put in is named once the claim is written for the model. "named":
             any concept is named. "coherent": a claim or a denial, not both. "names the mentioned":
-            the concept that the question speaks of is named. "right answer": the answer that the
+            the concept that the question speaks of is named first. "names the injected": the one
+            put in, claimed or not. "right answer": the answer that the
             question has.
 
         Raises:
@@ -84,6 +84,8 @@ class Condition:
             hits = self.right
         elif measure == "names the mentioned":
             hits = (r.named == self.rows.mentions) & (r.named >= 0)
+        elif measure == "names the injected":
+            hits = (r.named == self.rows.concept) & (r.named >= 0)
         else:
             simple = {
                 "detected": detected,
@@ -119,13 +121,15 @@ class Report:
         """A condition by its name and, where there are several, strength.
 
         Raises:
-          KeyError: there is none.
+          KeyError: there is none, or several and no strength is given.
         """
-        for c in self.conditions:
-            if c.name == name and (strength is None or c.strength == strength):
-                return c
-        have = ", ".join(f"{c.name!r} at {c.strength:g}" for c in self.conditions)
-        raise KeyError(f"no condition {name!r} at strength {strength}; there are: {have}")
+        named = [c for c in self.conditions if c.name == name]
+        found = [c for c in named if strength is None or c.strength == strength]
+        if len(found) == 1:
+            return found[0]
+        have = ", ".join(f"{c.name!r} at {c.strength:g}" for c in named or self.conditions)
+        what = f"{len(found)} conditions" if found else "no condition"
+        raise KeyError(f"{what} {name!r} at strength {strength}; there are: {have}")
 
     @property
     def chance(self) -> float:

@@ -52,15 +52,23 @@ class Rows:
         return dataclasses.replace(self, concept=none, noise=none, strength=still)
 
     @property
+    def put(self) -> Bool[np.ndarray, " n"]:
+        """Whether something is put in: at strength 0 nothing is."""
+        return ((self.concept >= 0) | (self.noise >= 0)) & (self.strength != 0)
+
+    @property
     def distinct(self) -> int:
         """Number of different inputs: prompts with what is put into them."""
-        return len(np.unique(self._keys(), axis=0))
+        return int(self.inputs.max(initial=-1)) + 1
 
-    def _keys(self) -> np.ndarray:
-        numbers = [self.prompts.last, self.concept, self.noise, self.layer]
-        strength = self.strength.view(np.int32)
+    @property
+    def inputs(self) -> Int32[np.ndarray, " n"]:
+        """The number of each row's input: the same for equal prompts with the same put in."""
         tokens = np.where(self.prompts.mask, self.prompts.tokens, -1)
-        return np.column_stack([tokens, *numbers, strength])
+        strength = self.strength.view(np.int32)
+        what = np.column_stack([self.concept, self.noise, self.layer, strength])
+        keys = np.column_stack([tokens, self.prompts.last, np.where(self.put[:, None], what, -1)])
+        return np.unique(keys, axis=0, return_inverse=True)[1].ravel().astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32
 
 from activjax.data import Batches
 from activjax.introspection._adapter import Adapter, LoRA, finished, in_training, start
-from activjax.introspection._bank import ConceptBank
+from activjax.introspection._bank import ConceptBank, check_names
 from activjax.introspection._inject import LAST, PERSISTENT, Units, inject_vectors
 from activjax.introspection._put import put
 from activjax.introspection._respond import answers_of
-from activjax.introspection._rows import Examples
+from activjax.introspection._rows import KINDS, Examples
 from activjax.introspection._trials import Trials
 from activjax.models import Decoder
 from activjax.training import adamw
@@ -97,8 +98,8 @@ def train(
       The model after training.
 
     Raises:
-      ValueError: a number out of range, an objective or place that does not exist, layers of the
-        trials that are not in the bank.
+      ValueError: a number out of range, an objective or place that does not exist, concepts or
+        layers of the trials that are not in the bank, examples of "replay" for "dpo".
     """
     adapter = LoRA() if adapter is None else adapter
     if objective not in get_args(Objective):
@@ -107,8 +108,13 @@ def train(
         raise ValueError(f"at: expected {LAST!r} or {PERSISTENT!r} in training, got {at!r}")
     if steps < 1 or batch < 1:
         raise ValueError(f"steps, batch: expected at least 1, got {steps} and {batch}")
-    if bank.layers is not None and (odd := set(trials.layers) - set(bank.layers)):
+    check_names(bank, trials.talk.names)
+    given = isinstance(examples, Examples)
+    layers = set(np.asarray(examples.rows.layer).tolist() if given else trials.layers)
+    if bank.layers is not None and (odd := layers - set(bank.layers)):
         raise ValueError(f"trials: layer {min(odd)} is not in the bank, which has {bank.layers}")
+    if given and objective == "dpo" and (examples.rows.kind == KINDS.index("replay")).any():
+        raise ValueError("examples: 'dpo' has no use for 'replay': nothing is rejected there")
     if not isinstance(examples, Examples):
         mix = {k: s for k, s in trials.mix.items() if objective == "sft" or k != "replay"}
         n = steps * batch if examples is None else examples
@@ -137,8 +143,9 @@ def train(
         "beta": jnp.float32(beta),
         "seed": jnp.uint32(trials.seed),
     }
-    args = (params, bank, data, numbers)
     state = (trained, recipe.optimiser(rate).init(trained), batches.init(of_order))
+    state, bank, data, numbers = _beside((state, bank, data, numbers), params)
+    args = (params, bank, data, numbers)
     loop = _loop(recipe, _Shapes((state, args)))
     done = loop.run(state, *args, on_chunk=on_chunk)
     after, merged = finished(adapter, model, params, done.state[0])
@@ -215,6 +222,21 @@ class _Recipe:
         ahead = margin(self._tuned(trained)) - jax.lax.stop_gradient(margin(self.model.apply))
         value = -jax.nn.log_sigmoid(args[-1]["beta"] * ahead).mean()
         return value, {"preferred": (ahead > 0).astype(jnp.float32).mean()}
+
+
+def _beside(tree: Any, params: Any) -> Any:
+    """The tree, on all devices of the mesh that the parameters are spread over, if they are."""
+    shardings = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
+    mesh = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def moved(x: Any) -> Any:
+        spread = isinstance(x, jax.Array) and len(x.devices()) > 1
+        return x if spread else jax.device_put(x, everywhere)
+
+    return jax.tree.map(moved, tree)
 
 
 class _Shapes:

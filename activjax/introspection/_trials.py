@@ -67,7 +67,7 @@ class Trials:
 
     Raises:
       ValueError: no concept to train or test on, a concept in both splits or out of range, a kind
-        that does not exist, a share below 0 or all of them 0, no strength or layer.
+        that does not exist, a share below 0 or all of them 0, no strength or layer, the strength 0.
     """
 
     talk: Talk
@@ -100,19 +100,14 @@ class Trials:
                 f"held_out: {shown} {'is' if len(both) == 1 else 'are'} trained on as well; what "
                 "is held out must not be in train"
             )
-        for kind, share in self.mix.items():
-            if kind not in KINDS:
-                near = difflib.get_close_matches(kind, KINDS, 1, 0.0)[0]
-                raise ValueError(f"mix: no kind {kind!r}; did you mean {near!r}? ({KINDS})")
-            if not (math.isfinite(share) and share >= 0):
-                raise ValueError(f"mix: share of {kind!r}: expected at least 0, got {share}")
-        if not sum(self.mix.values()) > 0:
-            raise ValueError("mix: expected a share above 0 for at least one kind")
+        _check_mix(self.mix)
         for name in ("strengths", "layers"):
             given = tuple(getattr(self, name))
             if not given or not all(math.isfinite(x) for x in given):
                 raise ValueError(f"{name}: expected at least one number, got {given}")
             object.__setattr__(self, name, given)
+        if 0 in self.strengths:
+            raise ValueError("strengths: at 0 nothing is put in, which cannot be reported")
         for name in ("prompts", "clean", "mentions", "noises"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -136,9 +131,10 @@ class Trials:
           answer: gives answers to the prompts of "replay", for a conversation that knows none.
 
         Raises:
-          ValueError: a mix that the conversation cannot have.
+          ValueError: no such kind, no share above 0, or a mix that the conversation cannot have.
         """
         mix = self.mix if mix is None else mix
+        _check_mix(mix)
         kinds = [k for k in KINDS if mix.get(k, 0) > 0]
         u = words("introspection", "training", self.seed, n, 6)
         number = choose(u[:, 0], edges([mix[k] for k in kinds]))
@@ -229,12 +225,15 @@ class Trials:
           concepts: those put in; None for the held-out ones.
 
         Raises:
-          ValueError: no such kind.
+          ValueError: no such kind, or concepts that there are not.
         """
         if name not in KINDS or name == "replay":
             near = difflib.get_close_matches(name, KINDS, 1, 0.0)[0]
             raise ValueError(f"testing: no test of {name!r}; did you mean {near!r}?")
         chosen = np.array(self.held_out if concepts is None else concepts)
+        number = len(self.talk.names)
+        if chosen.ndim != 1 or not chosen.size or not np.isin(chosen, np.arange(number)).all():
+            raise ValueError(f"concepts: expected some of 0 to {number - 1}, got {concepts}")
         layer = int(self.layers[0] if layer is None else layer)
         every = np.array([*self.train, *self.held_out])
         if name in ("injected", "mismatch", "wrong prompt"):
@@ -309,6 +308,17 @@ class Trials:
         some = list(found.values())[:n]
         prompts = padded([row for row, _ in some], self.talk.pad, width)
         return prompts, np.array([m for _, m in some])
+
+
+def _check_mix(mix: Mapping[str, float]) -> None:
+    for kind, share in mix.items():
+        if kind not in KINDS:
+            near = difflib.get_close_matches(kind, KINDS, 1, 0.0)[0]
+            raise ValueError(f"mix: no kind {kind!r}; did you mean {near!r}? ({KINDS})")
+        if not (math.isfinite(share) and share >= 0):
+            raise ValueError(f"mix: share of {kind!r}: expected at least 0, got {share}")
+    if not sum(mix.values()) > 0:
+        raise ValueError("mix: expected a share above 0 for at least one kind")
 
 
 def _is_test(prompts: Prompts) -> Bool[np.ndarray, " n"]:

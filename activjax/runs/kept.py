@@ -27,13 +27,14 @@ def kept(
         name: says what it is, in file names.
         settings: everything that `make` depends on, as JSON values.
         like: the tree that `make` returns, or its abstract shapes.
-        make: returns a pytree of arrays.
+        make: returns a pytree of arrays; a function written in a file.
+
+    Raises:
+        ValueError: `make` is no such function, so that nobody can tell when its code changes.
     """
     from activjax.training import checkpoint
 
-    code = inspect.getsourcefile(make)
-    source = source_hash(Path(code).resolve()) if code else ""
-    path = root / FOLDER / f"{name}-{run_id(dict(settings), source, None)}"
+    path = root / FOLDER / f"{name}-{run_id(dict(settings), _source(make), None)}"
     if path.is_dir():
         try:
             return checkpoint.load_tree(path, like)[0]
@@ -48,3 +49,15 @@ def kept(
         shutil.rmtree(part, ignore_errors=True)
     # as it is read again, so that a later run has the same bits and types
     return checkpoint.load_tree(path, like)[0]
+
+
+def _source(make: Callable[[], Any]) -> str:
+    """The hash of activjax and of the file that holds a function, whatever it is wrapped in."""
+    inner = inspect.unwrap(make)
+    code = inspect.getsourcefile(inner) if inspect.isroutine(inner) else None
+    if code is None:
+        raise ValueError(
+            f"kept: expected a function written in a file, got {make!r}: its source is part of "
+            "what is kept; define one with `def`, or a lambda"
+        )
+    return source_hash(Path(code).resolve())

@@ -55,6 +55,11 @@ SMALL = {
         "networks=1", "width=16", "heads=2", "layers=2", "base_steps=4", "steps=4", "rank=2",
         "prompts=2", "clean=6", "mentions=8", "noises=4", "doses=[0.5]", "documents=8",
     ],
+    "introspection_mechanisms": [
+        "networks=2", "base_steps=20", "steps=4", "width=16", "heads=2", "layers=2", "rank=4",
+        "prompts=2", "clean=8", "mentions=16", "noises=8", "held_out=4", "draws=2", "tuning=64",
+        "units=4", "doses=[0.0, 0.5, 1.0]", "bias_layer=1",
+    ],
     "introspection_text": [
         "names=[dust, rain, mud, ice, tea, salt]", "held_out=2", "baseline=[water, wood]",
         "layers=1", "width=16", "heads=1", "rank=4", "steps=3", "batch=4", "tested=[1.0]",
