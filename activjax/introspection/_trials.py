@@ -61,7 +61,7 @@ class Trials:
       mix: share of each kind in training; those left out have none.
       strengths: drawn from in training, all alike.
       layers: drawn from in training, all alike.
-      prompts: different questions that each test concept is put into.
+      prompts: different questions that each test concept is put into, if there are as many.
       clean, mentions, noises: different test inputs of these controls.
       seed: of everything drawn.
 
@@ -236,29 +236,28 @@ class Trials:
             raise ValueError(f"concepts: expected some of 0 to {number - 1}, got {concepts}")
         layer = int(self.layers[0] if layer is None else layer)
         every = np.array([*self.train, *self.held_out])
-        if name in ("injected", "mismatch", "wrong prompt"):
+        if name == "injected":
+            prompts, _ = self._different(self.prompts, None)
+            count = len(prompts.last)  # a conversation may have fewer: none is asked twice
+            prompts = _chosen(prompts, np.tile(np.arange(count), len(chosen)))
+            concept = np.repeat(chosen, count)
+            return of_kind(prompts, name, concept, None, strength, layer, None)
+        if name in ("mismatch", "wrong prompt"):
             concept = np.repeat(chosen, self.prompts)
             u = words("introspection", f"testing/{name}", self.seed, len(concept), 1)[:, 0]
             shift = 1 + below(u, len(every) - 1)
             place = np.argmax(every[:, None] == concept, axis=0)
             other = every[(place + shift) % len(every)]
-            mentions = np.where(name == "injected", -1, other)
-            if name == "injected":
-                prompts, _ = self._different(self.prompts, None)
-                again = np.tile(np.arange(self.prompts), len(chosen)) % len(prompts.last)
-                prompts = Prompts(prompts.tokens[again], prompts.last[again])
-            else:
-                how = "ask" if name == "mismatch" else "else"
-                prompts = self._asked(mentions, how, test=True)
-            return of_kind(prompts, name, concept, None, strength, layer, mentions)
+            how = "ask" if name == "mismatch" else "else"
+            prompts = self._asked(other, how, test=True)
+            return of_kind(prompts, name, concept, None, strength, layer, other)
         if name == "mention":
             prompts, mentions = self._different(self.mentions, every)
             return of_kind(prompts, name, None, None, 0.0, layer, mentions)
         prompts, _ = self._different(self.clean if name == "clean" else self.noises, None)
         if name == "clean":
             return of_kind(prompts, name, None, None, 0.0, layer, None)
-        again = np.arange(self.noises) % len(prompts.last)
-        prompts = Prompts(prompts.tokens[again], prompts.last[again])
+        prompts = _chosen(prompts, np.arange(self.noises) % len(prompts.last))
         # other numbers than in training, which counts from 0
         return of_kind(prompts, name, None, 2**30 + np.arange(self.noises), strength, layer, None)
 
@@ -319,6 +318,10 @@ def _check_mix(mix: Mapping[str, float]) -> None:
             raise ValueError(f"mix: share of {kind!r}: expected at least 0, got {share}")
     if not sum(mix.values()) > 0:
         raise ValueError("mix: expected a share above 0 for at least one kind")
+
+
+def _chosen(prompts: Prompts, rows: np.ndarray) -> Prompts:
+    return Prompts(prompts.tokens[rows], prompts.last[rows])
 
 
 def _is_test(prompts: Prompts) -> Bool[np.ndarray, " n"]:

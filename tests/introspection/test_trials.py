@@ -174,3 +174,16 @@ def test_laboratory_reads_its_own_answers():
     assert not read.identifies(np.full(5, 4)).any()
     assert read.coherent.tolist() == [False, True, False, True, False]
     assert read.named.tolist() == [4, 4, -1, 4, -1]
+
+
+def test_a_conversation_with_few_questions_is_not_asked_twice():
+    class Few(introspection.Laboratory):
+        def ask(self, mentions, *, seed, start=0):
+            every = super().ask(np.full(12, -1), seed=0)
+            return introspection.Prompts(*(x[np.arange(len(mentions)) % 12] for x in every))
+
+    recipe = introspection.Trials(Few(WORLD), [1, 2], [3, 4], prompts=10)
+    rows = recipe.testing("injected")
+    assert 0 < len(rows) < 20
+    assert rows.distinct == len(rows)
+    assert rows.concept.tolist() == np.repeat([3, 4], len(rows) // 2).tolist()
