@@ -179,11 +179,11 @@ def test_laboratory_reads_its_own_answers():
 def test_a_conversation_with_few_questions_is_not_asked_twice():
     class Few(introspection.Laboratory):
         def ask(self, mentions, *, seed, start=0):
-            every = super().ask(np.full(12, -1), seed=0)
-            return introspection.Prompts(*(x[np.arange(len(mentions)) % 12] for x in every))
+            every = super().ask(np.full(24, -1), seed=0)
+            return introspection.Prompts(*(x[np.arange(len(mentions)) % 24] for x in every))
 
-    recipe = introspection.Trials(Few(WORLD), [1, 2], [3, 4], prompts=10)
+    recipe = introspection.Trials(Few(WORLD), [1, 2], [3, 4], prompts=20)
     rows = recipe.testing("injected")
-    assert 0 < len(rows) < 20
+    assert 0 < len(rows) < 40
     assert rows.distinct == len(rows)
     assert rows.concept.tolist() == np.repeat([3, 4], len(rows) // 2).tolist()
