@@ -1,6 +1,7 @@
 """Every test runs on eight host devices, with strict dtype promotion; warnings are errors."""
 
 import contextlib
+import gc
 import os
 
 os.environ["XLA_FLAGS"] = (
@@ -26,6 +27,24 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    """Forget compiled programs before they take up all memory mappings that a process may have.
+
+    Every program of XLA's CPU backend holds some; Linux allows 65,530, and past that the next
+    compilation is a segmentation fault.
+    """
+    yield
+    try:
+        with open("/proc/self/maps") as maps:
+            count = sum(1 for _ in maps)
+    except OSError:
+        return
+    if count > 25_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
