@@ -51,13 +51,7 @@ def repeated(parts: Sequence[Hits]) -> Hits:
 
 def of_condition(condition: introspection.Condition, measure: str) -> Hits:
     """Outcomes of a condition of a report: "detected", "identified", "right answer"."""
-    r = condition.readings
-    hits: Any = {
-        "detected": r.claims & ~r.denies,
-        "identified": r.identifies(condition.rows.concept),
-        "right answer": condition.right,
-    }[measure]
-    return Hits(hits, condition.clusters, condition.rows.distinct)
+    return Hits(condition.hits(measure), condition.clusters, condition.rows.distinct)
 
 
 # --- a direction removed at all layers ---

@@ -124,8 +124,8 @@ def vectors_of(
     number = bank.index(concept) if isinstance(concept, str) else concept
     number = _whole(number, "concept")
     _refuse(number, -1, len(bank.names) - 1, "concept")
-    to = _row(bank, layer, "layer")
-    of = to if source is None else _row(bank, source, "source")
+    to = row_of(bank, layer, "layer")
+    of = to if source is None else row_of(bank, source, "source")
     inside = (number >= -1) & (number < len(bank.names)) & (to >= 0) & (of >= 0)
     vector = bank.vectors[jnp.maximum(of, 0), jnp.maximum(number, 0)].astype(jnp.float32)
     size = jnp.asarray(strength, jnp.float32)
@@ -232,7 +232,7 @@ def _layer(bank: ConceptBank, layer: Any, what: str) -> Any:
     return layer
 
 
-def _row(bank: ConceptBank, layer: Any, what: str) -> Array:
+def row_of(bank: ConceptBank, layer: Any, what: str) -> Array:
     """Which row of the bank's arrays a layer is; -1 for a traced one that it has not."""
     if bank.layers is None:
         if layer is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from activjax.introspection._bank import ConceptBank
-from activjax.introspection._inject import Units, vectors_of
+from activjax.introspection._inject import Units, row_of, vectors_of
 
 
 def put(
@@ -46,13 +46,6 @@ def put(
     size = jnp.asarray(strength, jnp.float32)
     if units != "abs":
         scale = bank.resid_norm if units == "resid_norm" else bank.norms.mean(axis=1)
-        size = size * _scale_at(scale.astype(jnp.float32), bank, layer)
+        row = row_of(bank, at, "layer")
+        size = size * jnp.where(row < 0, jnp.nan, scale.astype(jnp.float32)[jnp.maximum(row, 0)])
     return jnp.where((noise >= 0)[:, None], size[:, None] * drawn, of_concept)
-
-
-def _scale_at(scale: Array, bank: ConceptBank, layer: Array) -> Array:
-    """The entry of each layer; NaN for a traced one that the bank has not."""
-    if bank.layers is None:
-        return jnp.broadcast_to(scale[0], layer.shape)
-    match = layer[:, None] == jnp.asarray(bank.layers, jnp.int32)
-    return jnp.where(match.any(axis=1), scale[jnp.argmax(match, axis=1)], jnp.nan)

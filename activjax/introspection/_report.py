@@ -13,7 +13,7 @@ from activjax.introspection._rates import Rate, rate
 from activjax.introspection._rows import KINDS, Rows
 from activjax.introspection._talk import Readings, Talk
 
-#: What is counted in each condition; see `Condition.rate`.
+#: What is counted in each condition; see `Condition.hits` and `rate`.
 MEASURES = (
     "detected", "identified", "identified if detected", "forced", "named", "coherent",
     "names the mentioned", "names the injected", "right answer",
@@ -57,48 +57,51 @@ class Condition:
                 return concepts
         return self.rows.inputs
 
-    def rate(self, measure: str) -> Rate:
-        """A share of the trials, with an interval over clusters.
+    def hits(self, measure: str) -> Bool[np.ndarray, " n"]:
+        """Which trials count for a measure.
 
         Args:
           measure: "detected": a thought is claimed and not denied. "identified": so, the concept
-            put in is the first named, after the claim. "identified if detected": of the detected.
-            "forced": the concept put in is named once the claim is written for the model. "named":
-            any concept is named. "coherent": a claim or a denial, not both. "names the mentioned":
-            the concept that the question speaks of is named first. "names the injected": the one
-            put in, claimed or not. "right answer": the answer that the
-            question has.
+            put in is the first named, after the claim. "forced": the concept put in is named once
+            the claim is written for the model. "named": any concept is named. "coherent": a claim
+            or a denial, not both. "names the mentioned": the concept that the question speaks of
+            is named first. "names the injected": the one put in, claimed or not. "right answer":
+            the answer that the question has.
 
         Raises:
           ValueError: no such measure, or one that this condition has not.
         """
-        r = self.readings
-        detected = r.claims & ~r.denies
-        identified = r.identifies(self.rows.concept)
-        some = np.ones(len(detected), bool)
+        r, concept, mentions = self.readings, self.rows.concept, self.rows.mentions
+        found = {
+            "detected": r.claims & ~r.denies,
+            "identified": r.identifies(concept),
+            "forced": None if self.forced is None else (self.forced == concept) & (concept >= 0),
+            "named": r.named >= 0,
+            "coherent": r.coherent,
+            "names the mentioned": (r.named == mentions) & (mentions >= 0),
+            "names the injected": (r.named == concept) & (concept >= 0),
+            "right answer": self.right,
+        }
+        if (hits := found.get(measure)) is None:
+            raise ValueError(
+                f"measure: {measure!r} is not one of {', '.join(MEASURES)}, or not known for the "
+                f"condition {self.name!r}"
+            )
+        return hits
+
+    def rate(self, measure: str) -> Rate:
+        """A share of the trials, with an interval over clusters.
+
+        Args:
+          measure: as `hits`; or "identified if detected": of the detected.
+
+        Raises:
+          ValueError: as `hits`.
+        """
+        some = np.ones(len(self.rows), bool)
         if measure == "identified if detected":
-            some, hits = detected, identified
-        elif measure == "forced" and self.forced is not None:
-            hits = (self.forced == self.rows.concept) & (self.forced >= 0)
-        elif measure == "right answer" and self.right is not None:
-            hits = self.right
-        elif measure == "names the mentioned":
-            hits = (r.named == self.rows.mentions) & (r.named >= 0)
-        elif measure == "names the injected":
-            hits = (r.named == self.rows.concept) & (r.named >= 0)
-        else:
-            simple = {
-                "detected": detected,
-                "identified": identified,
-                "named": r.named >= 0,
-                "coherent": r.coherent,
-            }
-            if measure not in simple:
-                raise ValueError(
-                    f"measure: {measure!r} is not one of {', '.join(MEASURES)}, or not known for "
-                    f"the condition {self.name!r}"
-                )
-            hits = simple[measure]
+            some, measure = self.hits("detected"), "identified"
+        hits = self.hits(measure)
         return rate(hits[some], self.clusters[some], self.rows.take(some).distinct)
 
 
@@ -182,9 +185,10 @@ class Report:
         rows = []
         for c in self.conditions:
             put = bool((c.rows.concept >= 0).any())
-            rates = [c.rate("detected"), *[c.rate(m) if put else None for m in MEASURES[1:3]]]
-            forced = c.rate("forced") if put and c.forced is not None else None
-            shown = [None if x is None else str(x) for x in (*rates, forced, c.rate("coherent"))]
+            of_put = {"identified", "identified if detected", "forced"} if put else set()
+            of_put -= {"forced"} if c.forced is None else set()
+            had = {"detected", "coherent"} | of_put
+            shown = [str(c.rate(m)) if m in had else None for m in columns[5:]]
             rows.append((c.name, c.strength, c.layer, len(c.rows), c.rows.distinct, *shown))
         return columns, rows
 

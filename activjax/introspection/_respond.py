@@ -152,7 +152,7 @@ def respond_all(
         raise ValueError(f"chunk: expected at least 1 answer at a time, got {chunk}")
     tokens, last = np.asarray(prompts.tokens), np.asarray(prompts.last)
     out = np.full((len(tokens), steps), pad, np.int32)
-    same = np.unique(np.column_stack([tokens, last]), axis=0, return_inverse=True)[1].ravel()
+    _, same = _apart(prompts)
     order = np.argsort(same, kind="stable")  # a chunk has few different prompts
     for begin in range(0, len(order), chunk):
         take = order[begin : begin + chunk]
@@ -183,13 +183,19 @@ def answers_of(model: Decoder, params: Any, talk: Talk, prompts: Prompts) -> Rep
     Equal prompts are run once. The answer is learned up to its stop token.
     """
     tokens, last = np.asarray(prompts.tokens), np.asarray(prompts.last)
-    key = np.column_stack([tokens, last])
-    _, first, which = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    first, which = _apart(prompts)
     some = Prompts(tokens[first], last[first])
     ask = jax.jit(partial(generate, model, steps=talk.steps, stop=talk.stop, pad=talk.pad))
     found = ask(params, jnp.asarray(some.tokens), mask=jnp.asarray(some.mask))
     if np.isnan(np.asarray(found.logprobs)).any():
         raise ValueError("replay: the model's logits are NaN before it is trained")
-    given = np.asarray(found.tokens)[which.ravel()]
+    given = np.asarray(found.tokens)[which]
     full, learned = with_answers(prompts, given, talk)
     return Replay(full, (last + 1 + learned.sum(1)).astype(np.int32), learned)
+
+
+def _apart(prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+    """Where each different prompt stands first, and which of them each one is."""
+    rows = np.column_stack([prompts.tokens, prompts.last])
+    _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first, which.ravel()

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32
 
 from activjax.data import Batches
@@ -25,7 +24,7 @@ from activjax.introspection._trials import Trials
 from activjax.models import Decoder
 from activjax.training import adamw
 from activjax.training._cross_entropy import cross_entropy
-from activjax.training.loop import Chunk, Loop
+from activjax.training.loop import Chunk, Loop, beside
 
 Objective = Literal["sft", "dpo"]
 
@@ -134,17 +133,16 @@ def train(
         arrays |= {"rejected": examples.rejected, "rejected_learned": examples.rejected_learned}
     data = jax.tree.map(jnp.asarray, arrays)
     of_start, of_order = jax.random.split(jax.random.key(seed))
-    # buffers of its own, also where parameters are trained: the caller keeps his
     trained = start(adapter, model, params, data["tokens"][:1], of_start)
     batches = Batches(len(rows), min(batch, len(rows)))
-    recipe = _Recipe(model, adapter, objective, steps, warmup, decay, at, units, batches, bank.site)
+    recipe = _Recipe(model, adapter, objective, steps, warmup, decay, at, units, batches)
     numbers = {
         "rate": jnp.float32(rate),
         "beta": jnp.float32(beta),
         "seed": jnp.uint32(trials.seed),
     }
     state = (trained, recipe.optimiser(rate).init(trained), batches.init(of_order))
-    state, bank, data, numbers = _beside((state, bank, data, numbers), params)
+    state, bank, data, numbers = beside((state, bank, data, numbers), params)
     args = (params, bank, data, numbers)
     loop = _loop(recipe, _Shapes((state, args)))
     done = loop.run(state, *args, on_chunk=on_chunk)
@@ -165,7 +163,6 @@ class _Recipe:
     at: str
     units: Units
     batches: Batches
-    site: str
 
     def optimiser(self, rate: Any) -> Any:
         """AdamW."""
@@ -199,7 +196,7 @@ class _Recipe:
         if self.at == PERSISTENT:
             where = {"at": PERSISTENT, "start": batch["last"]}
         layer = None if bank.layers is None else batch["layer"]
-        f = inject_vectors(apply, self.site, vectors, layer=layer, **where)
+        f = inject_vectors(apply, bank.site, vectors, layer=layer, **where)
         logits = f(params, tokens[:, :-1]).astype(jnp.float32)
         weights = batch[which][:, 1:].astype(jnp.float32)
         return jnp.where(weights > 0, cross_entropy(logits, tokens[:, 1:]), 0), weights
@@ -222,21 +219,6 @@ class _Recipe:
         ahead = margin(self._tuned(trained)) - jax.lax.stop_gradient(margin(self.model.apply))
         value = -jax.nn.log_sigmoid(args[-1]["beta"] * ahead).mean()
         return value, {"preferred": (ahead > 0).astype(jnp.float32).mean()}
-
-
-def _beside(tree: Any, params: Any) -> Any:
-    """The tree, on all devices of the mesh that the parameters are spread over, if they are."""
-    shardings = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
-    mesh = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
-    if mesh is None:
-        return tree
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def moved(x: Any) -> Any:
-        spread = isinstance(x, jax.Array) and len(x.devices()) > 1
-        return x if spread else jax.device_put(x, everywhere)
-
-    return jax.tree.map(moved, tree)
 
 
 class _Shapes:

@@ -158,8 +158,8 @@ class Trials:
         prompts = joined(
             n,
             [
-                (asked, self._asked(mentions[asked], "ask", test=False)),
-                (elsewhere, self._asked(mentions[elsewhere], "else", test=False)),
+                (asked, self._asked(self.talk.ask, mentions[asked], test=False)),
+                (elsewhere, self._asked(self.talk.ask_else, mentions[elsewhere], test=False)),
             ],
             self.talk.pad,
         )
@@ -248,8 +248,8 @@ class Trials:
             shift = 1 + below(u, len(every) - 1)
             place = np.argmax(every[:, None] == concept, axis=0)
             other = every[(place + shift) % len(every)]
-            how = "ask" if name == "mismatch" else "else"
-            prompts = self._asked(other, how, test=True)
+            ask = self.talk.ask if name == "mismatch" else self.talk.ask_else
+            prompts = self._asked(ask, other, test=True)
             return of_kind(prompts, name, concept, None, strength, layer, other)
         if name == "mention":
             prompts, mentions = self._different(self.mentions, every)
@@ -261,12 +261,11 @@ class Trials:
         # other numbers than in training, which counts from 0
         return of_kind(prompts, name, None, 2**30 + np.arange(self.noises), strength, layer, None)
 
-    def _asked(self, mentions: np.ndarray, how: str, *, test: bool) -> Prompts:
+    def _asked(self, ask: Callable[..., Prompts], mentions: np.ndarray, *, test: bool) -> Prompts:
         """Questions, each of the side that it is asked for; the wording is drawn until it is."""
         n = len(mentions)
         if not n:
             return Prompts(np.zeros((0, 1), np.int32), np.zeros(0, np.int32))
-        ask = self.talk.ask if how == "ask" else self.talk.ask_else
         found: list[Any] = [None] * n
         width = 1
         open_ = np.arange(n)

@@ -82,7 +82,7 @@ class Program:
         like, args = _abstracts((like, args))
         self._call, self._consts, (new, self.metrics_like) = _close(step, *args, like)
         _check_same(like, new)
-        self._consts = _beside(self._consts, like)
+        self._consts = beside(self._consts, like)
         # one compilation, before the first step, whatever chunk lengths come
         kept = jax.tree.map(lambda leaf: leaf.sharding, like)  # what comes out goes in again
         self._advance = (
@@ -270,7 +270,7 @@ class _Measure:
         if self._compiled is None:
             begin = time.perf_counter()
             call, self._consts, _ = _close(self._measure, *self._like)
-            self._consts = _beside(self._consts, self._like)
+            self._consts = beside(self._consts, self._like)
             consts = _abstracts(self._consts)
             self._compiled = jax.jit(call).lower(consts, *self._like).compile()
             self.seconds = time.perf_counter() - begin
@@ -299,16 +299,19 @@ def _close(f: Callable[..., Any], *like: Any) -> tuple[Callable[..., Any], list,
     return call, [jnp.asarray(c) for c in closed.consts], out_like
 
 
-def _beside(consts: list, like: Any) -> list:
-    """The arrays closed over, on every device of the mesh that the state lies on."""
-    shardings = [leaf.sharding for leaf in jax.tree.leaves(like)]
+def beside(tree: Any, like: Any) -> Any:
+    """The arrays of a tree, on every device of the mesh that those of `like` lie on, if they do."""
+    shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(like)]
     mesh = next((s.mesh for s in shardings if isinstance(s, NamedSharding)), None)
     if mesh is None:
-        return consts
-    return [
-        c if len(c.devices()) > 1 else jax.device_put(c, NamedSharding(mesh, PartitionSpec()))
-        for c in consts
-    ]
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def moved(x: Any) -> Any:
+        spread = isinstance(x, jax.Array) and len(x.devices()) > 1
+        return x if spread else jax.device_put(x, everywhere)
+
+    return jax.tree.map(moved, tree)
 
 
 def _fresh(leaf: Any) -> jax.Array:
