@@ -6,11 +6,13 @@ from activjax.data._bits import (
     bits_per_byte as bits_per_byte,
     xz_bits_per_byte as xz_bits_per_byte,
 )
-from activjax.data._bpe import load_tokenizer as load_tokenizer, train_bpe as train_bpe
+from activjax.data._bpe import train_bpe as train_bpe
 from activjax.data._choose import corpus as corpus
 from activjax.data._corpus import Corpus as Corpus, LeftOut as LeftOut
 from activjax.data._digits import Split as Split, digits as digits, stratified as stratified
+from activjax.data._find import find as find
 from activjax.data._hub import hub as hub
+from activjax.data._load_tokenizer import load_tokenizer as load_tokenizer
 from activjax.data._ngram import (
     Ngram as Ngram,
     ngram as ngram,

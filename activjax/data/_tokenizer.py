@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32
+
+from activjax.data._chat import Chats
 
 
 def utf8(text: str) -> bytes:
@@ -31,20 +34,36 @@ class Tokenizer(abc.ABC):
     """Text to token ids and back. Two are equal if they give the same ids.
 
     Attributes:
-      vocab: how many ids there are, the boundary id included: ids are 0 to vocab - 1.
-      end: the id that ends a document. `encode` never gives it, whatever the text says.
+      vocab: how many ids there are, the boundary id included: ids are 0 to vocab - 1. A model's
+        table may have more rows.
+      end: the id that ends a document. `encode` never gives it, whatever the text says, unless
+        asked to by `add_special` or `parse_special`.
       byte_lengths: how many bytes of UTF-8 each id stands for, 0 for the special ones. Over
         `encode(text)` they sum to `len(text.encode())` wherever the tokenizer loses nothing.
       fingerprint: hash of what determines the ids.
+      special: the ids of special tokens, by their text. The tokenizer of bytes has none: its `end`
+        is no text.
+      begin: the ids that the tokenizer's files put before a text.
+      finish: the ids that they put after it.
+      chats: the chat templates of its files, see `chat`.
     """
 
     vocab: int
     end: int
     byte_lengths: Int32[np.ndarray, " vocab"] = field(repr=False)
     fingerprint: str
+    special: Mapping[str, int] = field(default_factory=dict, repr=False)
+    begin: tuple[int, ...] = ()
+    finish: tuple[int, ...] = ()
+    chats: Chats = field(default_factory=Chats, repr=False)
 
     def __post_init__(self) -> None:
         self.byte_lengths.flags.writeable = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        self.byte_lengths.flags.writeable = False  # which pickling forgets
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.fingerprint == other.fingerprint
@@ -52,13 +71,24 @@ class Tokenizer(abc.ABC):
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    @abc.abstractmethod
-    def encode(self, text: str | bytes) -> Int32[np.ndarray, " n"]:
-        """The ids of a text, int32 `[n]`; none is added at its beginning or end.
+    def encode(
+        self, text: str | bytes, *, add_special: bool = False, parse_special: bool = False
+    ) -> Int32[np.ndarray, " n"]:
+        """The ids of a text, int32 `[n]`.
+
+        Args:
+          text: the text.
+          add_special: put `begin` before and `finish` after.
+          parse_special: read special tokens that the text spells out as these tokens, not as text;
+            for text that you trust, such as what `chat` makes.
 
         Raises:
           ValueError: a lone surrogate in a str; bytes that are not UTF-8, where that matters.
         """
+        ids = self._ids(text, parse_special)
+        if not add_special:
+            return ids
+        return np.concatenate([self.begin, ids, self.finish]).astype(np.int32)
 
     @abc.abstractmethod
     def decode(self, ids: Int[np.ndarray, " n"] | Sequence[int]) -> str:
@@ -68,12 +98,69 @@ class Tokenizer(abc.ABC):
           ValueError: not a row of integers from 0 to vocab - 1.
         """
 
-    @abc.abstractmethod
-    def offsets(self, text: str) -> Int32[np.ndarray, "n 2"]:
+    def offsets(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> Int32[np.ndarray, "n 2"]:
         """The characters each id of `encode(text)` covers: first, and one past the last.
 
-        Ids that share a character (its bytes) have that character's span each.
+        Ids that share a character (its bytes) have that character's span each. The ids that
+        `add_special` puts around the text cover nothing: their spans are empty.
+
+        Raises:
+          ValueError: a lone surrogate.
         """
+        spans = self._spans(text, parse_special)
+        if not add_special:
+            return spans
+        ends = ((0, len(self.begin)), (len(text), len(self.finish)))
+        first, last = (np.full((count, 2), at, np.int32) for at, count in ends)
+        return np.concatenate([first, spans, last])
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        **values: Any,
+    ) -> str:
+        """A conversation as text, by the chat template of the tokenizer's own files.
+
+        The template runs in a sandbox: it reaches nothing but what is given here. It may still run
+        long; and some put today's date into the text, unless given one (`date_string=`).
+
+        Args:
+          messages: such as `[{"role": "user", "content": "Hello"}]`; plain data only.
+          add_generation_prompt: end with the beginning of the model's answer.
+          tools: JSON schemas of tools, for templates that know tools.
+          template: which template, where the files have several; None: "tool_use" if there are
+            tools and such a template, else "default".
+          **values: anything else that the template reads, such as `enable_thinking=False`.
+
+        Raises:
+          ImportError: jinja2 is missing (`pip install 'activjax[text]'`).
+          ValueError: the files have no template, or none of that name; messages, tools or values
+            that are not plain data; or the template failed: names its line.
+        """
+        values = {"add_generation_prompt": add_generation_prompt, **values}
+        return self.chats.render(messages, tools, template, values)
+
+    def chat_tokens(
+        self, messages: Sequence[Mapping[str, Any]], **asked: Any
+    ) -> Int32[np.ndarray, " n"]:
+        """The ids of `chat(messages, **asked)`, its special tokens read as such.
+
+        `begin` is not put before it: the template writes what a conversation begins with. Special
+        tokens that a message spells out are read as such, too.
+        """
+        return self.encode(self.chat(messages, **asked), parse_special=True)
+
+    @abc.abstractmethod
+    def _ids(self, text: str | bytes, parse_special: bool) -> Int32[np.ndarray, " n"]: ...
+
+    @abc.abstractmethod
+    def _spans(self, text: str, parse_special: bool) -> Int32[np.ndarray, "n 2"]: ...
 
     def _checked(self, ids: Int[np.ndarray, " n"] | Sequence[int]) -> Int[np.ndarray, " n"]:
         row = np.asarray(ids)
@@ -91,7 +178,7 @@ class Tokenizer(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class _ByteTokenizer(Tokenizer):
-    def encode(self, text: str | bytes) -> Int32[np.ndarray, " n"]:
+    def _ids(self, text: str | bytes, parse_special: bool) -> Int32[np.ndarray, " n"]:
         raw = utf8(text) if isinstance(text, str) else text
         return np.frombuffer(raw, np.uint8).astype(np.int32)
 
@@ -99,7 +186,7 @@ class _ByteTokenizer(Tokenizer):
         row = self._checked(ids)
         return row[row != self.end].astype(np.uint8).tobytes().decode(errors="replace")
 
-    def offsets(self, text: str) -> Int32[np.ndarray, "n 2"]:
+    def _spans(self, text: str, parse_special: bool) -> Int32[np.ndarray, "n 2"]:
         first = (self.encode(text) & 0xC0) != 0x80  # every other byte continues a character
         character = np.cumsum(first, dtype=np.int32) - 1
         return np.stack([character, character + 1], axis=1).astype(np.int32)
