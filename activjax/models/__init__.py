@@ -6,7 +6,13 @@ from activjax.models.decoder import (
     Cache as Cache,
     Decoder as Decoder,
     DecoderConfig as DecoderConfig,
+    RotaryScaling as RotaryScaling,
     decoder as decoder,
+)
+from activjax.models.encoder import (
+    Encoder as Encoder,
+    EncoderConfig as EncoderConfig,
+    encoder as encoder,
 )
 from activjax.models.generation import (
     Generated as Generated,
@@ -17,6 +23,14 @@ from activjax.models.generation import (
     sweep_last_token as sweep_last_token,
 )
 from activjax.models.mlp import mlp as mlp
+from activjax.models.published import (
+    Loaded as Loaded,
+    WeightsError as WeightsError,
+    load as load,
+    load_adapters as load_adapters,
+    save as save,
+    save_adapters as save_adapters,
+)
 from activjax.models.sharding import (
     SHARDING_RULES as SHARDING_RULES,
     Placement as Placement,

@@ -29,11 +29,34 @@ FAMILIES = {
         activation="silu", gated=True,
     ),
     "bare": dict(positions="none", bias=False, activation="relu"),
+    "mistral": dict(
+        norm="rms", positions="rotary", kv_heads=2, bias="attn", activation="silu", gated=True,
+        tied=False, window=3,
+    ),
+    "llama3": dict(  # planes that turn 10, 2, .5 and .1 times in what was the context
+        norm="rms", positions="rotary", kv_heads=2, head_width=8, bias=False, activation="silu",
+        gated=True, rotary_base=500.0, rotary_scaling=dict(kind="llama3", factor=8.0, original=64),
+    ),
+    "gemma2": dict(
+        norm="rms_1p", positions="rotary", kv_heads=2, head_width=6, bias=False, gated=True,
+        out_norm=True, embed_scale=4.0, score_scale=0.5, score_cap=1.5, logit_cap=3.0, window=3,
+        windowed=(0,),
+    ),
+    "gemma3": dict(
+        norm="rms_1p", positions="rotary", kv_heads=1, head_width=8, bias=False, gated=True,
+        out_norm=True, embed_scale=4.0, score_scale=0.3, qk_norm=True, window=3, windowed=(1,),
+        rotary_base=1e6, rotary_scaling=dict(kind="linear", factor=8.0), window_rotary_base=50.0,
+    ),
+    "mixed": dict(  # no family: what none of them has together
+        embed_scale=3.0, out_norm=True, parallel=True, tied=False, logit_cap=2.0, window=4,
+        windowed=(1,),
+    ),
 }  # fmt: skip
 
 
 SLOW = [pytest.param(f, marks=pytest.mark.slow) for f in ("qwen2", "bare")]
 FEW = ["gpt2", "neox", "llama", "qwen3", *SLOW]
+NEWER = ["mistral", "llama3", "gemma2", "gemma3", "mixed"]
 
 
 @functools.cache
@@ -58,7 +81,7 @@ def tokens(batch=2, seq=9, seed=2):
     return jnp.asarray(drawn, jnp.int32)
 
 
-@pytest.mark.parametrize("family", FEW)
+@pytest.mark.parametrize("family", [*FEW, *NEWER])
 def test_logits_are_those_written_out_by_hand(family):
     model, params = network(family)
     ids = tokens()
@@ -71,7 +94,7 @@ def test_logits_are_those_written_out_by_hand(family):
     assert got.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("family", FEW[1:])
+@pytest.mark.parametrize("family", [*FEW[1:], *NEWER[:-1]])
 def test_cached_decoding_equals_the_full_forward(family):
     model, params = network(family)
     ids = tokens()
@@ -97,7 +120,7 @@ def test_a_cache_without_slots_comes_back_as_long_as_the_tokens():
     chex.assert_trees_all_close(out, full[:, 6:], atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3"])
 def test_padding_on_either_side_changes_nothing(family):
     model, params = network(family)
     ids = tokens()
@@ -136,7 +159,7 @@ def test_ids_of_padding_are_ignored():
 
 
 def test_documents_of_one_row_do_not_see_one_another():
-    for family in ("gpt2", "llama"):
+    for family in ("gpt2", "llama", "gemma3"):
         model, params = network(family)
         ids = tokens(1)
         segments = jnp.array([[7, 7, 7, 2, 2, 2, 2, 0, 0]])
@@ -153,9 +176,10 @@ def test_documents_of_one_row_do_not_see_one_another():
         chex.assert_trees_all_close(apart[:, at], one[:, at], atol=1e-5)
 
 
-def test_scanned_and_unrolled_have_the_same_parameters_and_numbers():
-    scanned, params = network("llama")
-    unrolled, same = network("llama", scan=False)
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_scanned_and_unrolled_have_the_same_parameters_and_numbers(family):
+    scanned, params = network(family)
+    unrolled, same = network(family, scan=False)
     chex.assert_trees_all_equal_shapes(params, same)
     ids = tokens()
     out, acts = jax.jit(aj.capture(scanned.apply))(params, ids)

@@ -7,11 +7,12 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from activjax.models.decoder._cap import capped
 from activjax.models.decoder._linear import Linear
-from activjax.models.decoder._norm import Norm
-from activjax.models.decoder._rotary import rotate
+from activjax.models.decoder._norm import head_norm, residual_norm
+from activjax.models.decoder._views import View
 from activjax.models.decoder.config import DecoderConfig
 from activjax.transforms import tag
 
@@ -22,12 +23,6 @@ _NEVER = -1e30  # finite: a row without any key (padding) gives an average, not 
 KV = tuple[Float[Array, "batch kv slots d"], Float[Array, "batch kv slots d"]]
 
 
-def head_norm(config: DecoderConfig) -> Norm:
-    """A norm of single heads."""
-    c = config
-    return Norm("rms", c.head_size, eps=c.norm_eps, bias=False, dtype=c.param_dtype)
-
-
 class Attention(nnx.Module):
     """Multi-head attention; `kv_heads < heads` shares keys and values among groups of heads."""
 
@@ -35,27 +30,26 @@ class Attention(nnx.Module):
         self.config = config
         c, size = config, config.head_size
         inner, shared = c.heads * size, c.groups_of * size
-        qkv = c.bias is not False
+        qkv, added = c.bias is not False, c.bias is True or c.bias == "attn"
         self.q = Linear(c.width, inner, c, bias=qkv, rngs=rngs)
         self.k = Linear(c.width, shared, c, bias=qkv, rngs=rngs)
         self.v = Linear(c.width, shared, c, bias=qkv, rngs=rngs)
-        self.out = Linear(inner, c.width, c, bias=c.bias is True, gain=c.residual_gain, rngs=rngs)
+        self.out = Linear(inner, c.width, c, bias=added, gain=c.residual_gain, rngs=rngs)
         self.q_norm = head_norm(c) if c.qk_norm else None
         self.k_norm = head_norm(c) if c.qk_norm else None
+        self.out_norm = residual_norm(c) if c.out_norm else None
 
     def __call__(
         self,
         x: Float[Array, "batch seq d"],
-        at: Int[Array, "#batch seq"],
-        allowed: Bool[Array, "#batch 1 seq key"],
+        view: View,
         cached: KV | None,
     ) -> tuple[Float[Array, "batch seq d"], KV]:
         """What attention adds, and the keys and values of these tokens.
 
         Args:
           x: normalised inputs.
-          at: position of each token.
-          allowed: which keys a token attends to, those in the cache first.
+          view: places of the tokens, and the keys that they attend to.
           cached: keys and values in the cache, or None.
         """
         c = self.config
@@ -65,14 +59,14 @@ class Attention(nnx.Module):
         )
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if c.positions == "rotary":
-            q = rotate(q, at, c.rotated, c.rotary_base)
-            k = rotate(k, at, c.rotated, c.rotary_base)
+        q, k = view.rotated(q), view.rotated(k)
         q, k, v = tag(q, "q", axes=HEAD), tag(k, "k", axes=HEAD), tag(v, "v", axes=HEAD)
         k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-        heads = self._attend(q, k, v, allowed, cached)
+        heads = self._attend(q, k, v, view.allowed, cached)
         heads = tag(heads, "heads", axes=HEAD)
         out = self.out(heads.reshape(*x.shape[:2], -1))
+        if self.out_norm is not None:
+            out = self.out_norm(out)
         return tag(out, "out", axes="batch seq d"), (k, v)
 
     def _attend(
@@ -89,8 +83,12 @@ class Attention(nnx.Module):
         # Old and new keys apart: a cache shared by the lanes of a `vmap` is never copied.
         pieces = [(k, v)] if cached is None else [cached, (k, v)]
         scores = jnp.concatenate([self._scores(grouped, keys) for keys, _ in pieces], axis=-1)
-        scores = scores.reshape(batch, c.heads, seq, -1) / math.sqrt(c.head_size)
-        scores = tag(scores, "scores", axes=KEYS)
+        scores = scores.reshape(batch, c.heads, seq, -1)
+        if c.score_scale is None:
+            scores = scores / math.sqrt(c.head_size)
+        else:
+            scores = scores * c.score_scale
+        scores = tag(capped(scores, c.score_cap), "scores", axes=KEYS)
         pattern = jax.nn.softmax(jnp.where(allowed, scores, _NEVER), axis=-1)
         pattern = tag(pattern.astype(q.dtype), "pattern", axes=KEYS)
         parts = pattern.reshape(batch, c.groups_of, -1, seq, pattern.shape[-1])

@@ -5,23 +5,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from activjax.models._layers import activation
 from activjax.models.decoder._attention import KV, Attention
 from activjax.models.decoder._linear import Linear
-from activjax.models.decoder._norm import Norm
+from activjax.models.decoder._norm import residual_norm
+from activjax.models.decoder._views import View
 from activjax.models.decoder.config import DecoderConfig
 from activjax.transforms import scope, tag
 
 RESIDUAL = "batch seq d"
 UNIT = "batch seq unit"
-
-
-def norm(config: DecoderConfig) -> Norm:
-    """A norm of the residual stream."""
-    c = config
-    return Norm(c.norm, c.width, eps=c.norm_eps, bias=c.bias is True, dtype=c.param_dtype)
 
 
 def dropout(x: Float[Array, "*n"], rate: float, key: Array | None) -> Float[Array, "*n"]:
@@ -41,30 +36,33 @@ class MLP(nnx.Module):
         self.pre = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs)
         self.up = Linear(c.width, c.hidden, c, bias=bias, rngs=rngs) if c.gated else None
         self.out = Linear(c.hidden, c.width, c, bias=bias, gain=c.residual_gain, rngs=rngs)
+        self.out_norm = residual_norm(c) if c.out_norm else None
 
     def __call__(self, x: Float[Array, "batch seq d"]) -> Float[Array, "batch seq d"]:
         """What the MLP adds."""
         y = activation(self.activation)(tag(self.pre(x), "pre", axes=UNIT))
         if self.up is not None:
             y = y * tag(self.up(x), "up", axes=UNIT)
-        return tag(self.out(tag(y, "post", axes=UNIT)), "out", axes=RESIDUAL)
+        out = self.out(tag(y, "post", axes=UNIT))
+        if self.out_norm is not None:
+            out = self.out_norm(out)
+        return tag(out, "out", axes=RESIDUAL)
 
 
 class Block(nnx.Module):
-    """Pre-norm block."""
+    """Pre-norm block; what it adds may have a norm of its own."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.attn_norm = norm(config)
+        self.attn_norm = residual_norm(config)
         self.attn = Attention(config, rngs=rngs)
-        self.mlp_norm = norm(config)
+        self.mlp_norm = residual_norm(config)
         self.mlp = MLP(config, rngs=rngs)
 
     def __call__(
         self,
         x: Float[Array, "batch seq d"],
-        at: Int[Array, "#batch seq"],
-        allowed: Bool[Array, "#batch 1 seq key"],
+        view: View,
         cached: KV | None,
         key: Array | None,
     ) -> tuple[Float[Array, "batch seq d"], KV]:
@@ -73,7 +71,7 @@ class Block(nnx.Module):
         keys = (None, None) if key is None else jax.random.split(key)
         x = tag(x, "resid_pre", axes=RESIDUAL)
         with scope("attn"):
-            added, kv = self.attn(self.attn_norm(x), at, allowed, cached)
+            added, kv = self.attn(self.attn_norm(x), view, cached)
         mid = x + dropout(added, rate, keys[0])
         if not self.config.parallel:
             mid = tag(mid, "resid_mid", axes=RESIDUAL)

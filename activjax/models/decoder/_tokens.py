@@ -23,6 +23,7 @@ class Tokens:
       at: its position for the model: `places`, or its place within its document.
       allowed: which keys it attends to, those in the cache first.
       room: whether a cache can take them; None where it surely can.
+      before: positions of the tokens in the cache; None without one.
     """
 
     ids: Int32[Array, "batch seq"]
@@ -31,6 +32,15 @@ class Tokens:
     at: Int32[Array, "#batch seq"]
     allowed: Bool[Array, "#batch 1 seq key"]
     room: Bool[Array, ""] | None
+    before: Int32[Array, "batch slots"] | None = None
+
+    def within(self, window: int) -> Bool[Array, "#batch 1 seq key"]:
+        """The allowed keys among the last `window` tokens of each one's document, itself too."""
+        keys = self.at
+        if self.before is not None:
+            keys = jnp.concatenate([self.before, keys], axis=-1)
+        back = self.at[:, None, :, None] - keys[:, None, None, :]
+        return self.allowed & (back < window)
 
     def without_room(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """NaN where the cache was full: later slots would have overwritten earlier ones."""
@@ -73,7 +83,8 @@ def of_more_text(
     old = jnp.broadcast_to(old, (*new.shape[:3], cache.slots))
     room = cache.used + ids.shape[1] <= cache.slots if cache.slots else None
     allowed = jnp.concatenate([old, new], axis=-1)
-    tokens = Tokens(jnp.where(real, ids, 0), real, places, places, allowed, room)
+    ids = jnp.where(real, ids, 0)
+    tokens = Tokens(ids, real, places, places, allowed, room, before=cache.places)
     return tokens, dataclasses.replace(cache, prompt=last + 1)
 
 

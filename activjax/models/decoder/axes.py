@@ -15,7 +15,7 @@ PARAMETERS = {
     "blocks/attn/v/kernel": "layers embed kv_heads",
     "blocks/attn/k/bias": "layers kv_heads",
     "blocks/attn/v/bias": "layers kv_heads",
-    "blocks/attn/?_norm/scale": "layers norm",
+    "blocks/*/*_norm/*": "layers norm",
     "blocks/attn/out/kernel": "layers heads embed",
     "blocks/attn/out/bias": "layers embed",
     "blocks/mlp_norm/*": "layers norm",

@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from activjax.models._layers import activation, check_sizes
+from activjax.models.decoder._checks import number
+from activjax.models.decoder._rotary import RotaryScaling
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "norm": ("layer", "rms"),
+    "norm": ("layer", "rms", "rms_1p"),
     "positions": ("learned", "rotary", "none"),
-    "bias": (True, False, "qkv"),
-    "dtype": ("float32", "bfloat16"),
-    "param_dtype": ("float32", "bfloat16"),
+    "bias": (True, False, "qkv", "attn"),
+    "out_norm": (True, False),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "param_dtype": ("float32", "bfloat16", "float16"),
     "remat": (True, False, "dots"),
     "precision": ("highest", "high", "default"),
 }
@@ -38,14 +43,31 @@ class DecoderConfig:
         2023); None for as many as `heads`.
       head_width: size of a head; None for `width / heads`.
       mlp_width: hidden units of an MLP; None for `4 * width`.
-      norm: "layer" (Ba et al. 2016) or "rms" (Zhang and Sennrich 2019).
+      norm: "layer" (Ba et al. 2016), "rms" (Zhang and Sennrich 2019) or "rms_1p": "rms" whose
+        scale is 1 + a parameter that starts at 0 (Gemma).
       norm_eps: added to the variance or the mean square.
       positions: "learned" (added to the embedding), "rotary" (Su et al. 2021) or "none".
       rotary_fraction: share of a head's dimensions that rotate, the first ones.
       rotary_base: wavelengths are `2 pi base^(2i/n)`.
-      bias: additive biases everywhere but in the head; "qkv": in the query, key and value
-        projections only; LayerNorm keeps its shift only where True.
-      qk_norm: RMS-normalise each query and key head before rotating it, with a learned scale.
+      rotary_scaling: slower rotation for longer texts; a mapping of its fields is taken too.
+      window: a token attends to the last `window` tokens of its document, itself included
+        (Beltagy et al. 2020; padding is not counted); None for all of them. A cache keeps all.
+      windowed: which layers have the window; None for every layer.
+      window_rotary_base: `rotary_base` of the layers with the window, which then have no
+        `rotary_scaling` (Gemma 3); None for the same as in the others.
+      bias: additive biases everywhere but in the head; "attn": in the four projections of attention
+        only; "qkv": in those of queries, keys and values only; LayerNorm keeps its shift only where
+        True.
+      qk_norm: RMS-normalise each query and key head before rotating it, with a learned scale (as
+        `norm` says, where that is "rms_1p").
+      score_scale: what products of queries and keys are multiplied by; None for
+        `1 / sqrt(head size)`.
+      score_cap: scores are bounded by `cap * tanh(score / cap)` (Gemma 2); None for no bound.
+      logit_cap: the same for logits, wherever they come from.
+      out_norm: what attention and the MLP add goes through a norm first (Gemma 2): the sites
+        `attn/out` and `mlp/out` are after it.
+      embed_scale: multiplies token embeddings, rounded to `dtype` (Gemma: sqrt(width)); the site
+        `embed` is after it. A tied head has the table as it is.
       parallel: attention and MLP both read the block's input (each through its own norm) and are
         added together (GPT-NeoX); there is no `resid_mid` then.
       tied: the head is the embedding.
@@ -61,7 +83,9 @@ class DecoderConfig:
       precision: of float32 products on accelerators (see `mlp`).
 
     Raises:
-      ValueError: a value outside these, or sizes that do not fit; the message names the field.
+      ValueError: a value outside these, sizes that do not fit, or a field that means nothing beside
+        the others; the message names the field.
+      TypeError: an unknown or missing field of `rotary_scaling`.
     """
 
     vocab: int
@@ -77,8 +101,17 @@ class DecoderConfig:
     positions: str = "learned"
     rotary_fraction: float = 1.0
     rotary_base: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
+    window: int | None = None
+    windowed: tuple[int, ...] | None = None
+    window_rotary_base: float | None = None
     bias: bool | str = True
     qk_norm: bool = False
+    score_scale: float | None = None
+    score_cap: float | None = None
+    logit_cap: float | None = None
+    out_norm: bool = False
+    embed_scale: float | None = None
     parallel: bool = False
     tied: bool = True
     activation: str = "gelu"
@@ -117,11 +150,65 @@ class DecoderConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"decoder dropout: expected a number in [0, 1), got {self.dropout}")
-        for name in ("norm_eps", "rotary_base"):
-            if not getattr(self, name) > 0:
+        optional = ("score_scale", "score_cap", "logit_cap", "embed_scale", "window_rotary_base")
+        for name in ("norm_eps", "rotary_base", *optional):
+            if getattr(self, name) is not None or name not in optional:
+                value = number(f"decoder {name}", getattr(self, name))
+                object.__setattr__(self, name, value)
+        self._check_window()
+        self._check_rotary()
+
+    def _check_window(self) -> None:
+        if self.window is not None:
+            object.__setattr__(self, "window", *check_sizes("decoder window", (self.window,), 1))
+        for name in ("windowed", "window_rotary_base"):
+            if self.window is None and getattr(self, name) is not None:
                 raise ValueError(
-                    f"decoder {name}: expected a positive number, got {getattr(self, name)}"
+                    f"decoder {name}: it is of layers with a window: give window=, or leave it out"
                 )
+        if self.windowed is None:
+            return
+        if isinstance(self.windowed, str) or not isinstance(self.windowed, Iterable):
+            raise ValueError(f"decoder windowed: expected layers, got {self.windowed!r}")
+        given = tuple(self.windowed)
+        if not given:
+            raise ValueError(
+                "decoder windowed: it names no layer: leave out window= and windowed=, or give "
+                "windowed=None for every layer"
+            )
+        for i in given:
+            whole = isinstance(i, (int, np.integer)) and not isinstance(i, bool)
+            if not whole or not 0 <= i < self.layers:
+                raise ValueError(
+                    f"decoder windowed: expected layers 0..{self.layers - 1}, got {i!r}"
+                )
+        if len(set(given)) < len(given):
+            raise ValueError(f"decoder windowed: a layer is named twice in {given}")
+        object.__setattr__(self, "windowed", tuple(sorted(map(int, given))))
+
+    def _check_rotary(self) -> None:
+        for name in ("rotary_scaling", "window_rotary_base"):
+            if self.positions != "rotary" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"decoder {name}: positions are {self.positions!r}: give positions='rotary', "
+                    "or leave it out"
+                )
+        given: Any = self.rotary_scaling
+        if isinstance(given, Mapping):
+            given = RotaryScaling(**known_fields("decoder rotary_scaling", RotaryScaling, given))
+            object.__setattr__(self, "rotary_scaling", given)
+        if given is not None and not isinstance(given, RotaryScaling):
+            raise ValueError(
+                "decoder rotary_scaling: expected a RotaryScaling or a mapping of its fields, got "
+                f"{given!r}"
+            )
+
+    @property
+    def has_window(self) -> tuple[bool, ...]:
+        """For each layer whether it has the window."""
+        if self.window is None:
+            return (False,) * self.layers
+        return tuple(self.windowed is None or i in self.windowed for i in range(self.layers))
 
     @property
     def groups_of(self) -> int:
@@ -169,13 +256,22 @@ def config_of(given: dict[str, Any]) -> DecoderConfig:
     Raises:
       TypeError: an unknown or a missing one, with the nearest name.
     """
-    known = {f.name for f in dataclasses.fields(DecoderConfig)}
+    return DecoderConfig(**known_fields("decoder", DecoderConfig, given))
+
+
+def known_fields(what: str, kind: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keyword arguments of a dataclass, if they are.
+
+    Raises:
+      TypeError: an unknown or a missing one, with the nearest name.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"decoder: unknown argument {name!r}{hint}")
-    needed = ("vocab", "context", "layers", "width", "heads")
+            raise TypeError(f"{what}: unknown argument {name!r}{hint}")
+    needed = [name for name, f in fields.items() if f.default is dataclasses.MISSING]
     if missing := [name for name in needed if name not in given]:
-        raise TypeError(f"decoder: missing {', '.join(missing)}")
-    return DecoderConfig(**given)
+        raise TypeError(f"{what}: missing {', '.join(missing)}")
+    return given

@@ -69,17 +69,19 @@ class Decoder(Model):
 
 
 def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
-    """A causal transformer: GPT-2, GPT-NeoX, Llama, Mistral, Qwen and what lies between.
+    """A causal transformer: GPT-2, GPT-NeoX, Llama, Mistral, Qwen, Gemma and what lies between.
 
     Sites, with `B` sequences of `T` tokens and `K` keys (those in a cache, then the `T` given):
     `positions` `[B, T]` (which token of its sequence each one is, padding -1, going on under a
     cache: `at={"seq": 5}` finds tokens by it), `last_prompt` `[B]`, `embed` `[B, T, d]`; in the
     loop "layers" `blocks/resid_pre`, `blocks/attn/q`, `k`, `v` (`[B, T, head, d_head]`, as the
     scores use them: normalised and rotated; `k` and `v` have `kv_heads`), `blocks/attn/scores`
-    (`[B, head, T, K]`, scaled, before the causal mask), `blocks/attn/pattern`,
-    `blocks/attn/heads` (`[B, T, head, d_head]`, before the output projection), `blocks/attn/out`,
+    (`[B, head, T, K]`, scaled and capped, before what comes later or is outside of the window is
+    masked), `blocks/attn/pattern`, `blocks/attn/heads` (`[B, T, head, d_head]`, before the output
+    projection), `blocks/attn/out` (what is added: with `out_norm` after that norm),
     `blocks/resid_mid`, `blocks/mlp/pre` (`[B, T, unit]`), `blocks/mlp/up` where gated,
-    `blocks/mlp/post`, `blocks/mlp/out`, `blocks/resid_post`; then `final` and `logits`.
+    `blocks/mlp/post`, `blocks/mlp/out` (as added), `blocks/resid_post`; then `final` and `logits`
+    (capped).
 
     `apply(params, tokens, *, state=None, key=None, train=False, mask=None, segments=None)` returns
     float32 logits `[B, T, vocab]`, and with `state=` (a `Cache`) also the cache after these tokens:

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from activjax.models._model import Model
 from activjax.models.decoder import Cache, Decoder, axes as of_decoder
+from activjax.models.encoder import Encoder, axes as of_encoder
 from activjax.models.sharding import _table
 from activjax.models.sharding._axes import (
     FACTORS,
@@ -194,7 +195,7 @@ def sharding(
     `capture`, `intervene`, `generate` and the rest are called as ever, with placed arguments.
 
     Args:
-      model: a decoder, whose axes are known; or any model.
+      model: a decoder or an encoder, whose axes are known; or any model.
       mesh: from `models.mesh`.
       rules: "tensor", "fsdp" (see `SHARDING_RULES`), or a mapping from logical axes to a mesh axis,
         to a tuple of them, or to None. A mesh axis splits one axis of an array: that of the earlier
@@ -220,15 +221,17 @@ def sharding(
         raise ValueError(
             f"mesh: expected axes of type Auto, got {mesh.axis_types}: models.mesh makes one"
         )
-    decoder = isinstance(model, Decoder)
+    config: Any = getattr(model, "config", None)
+    kinds = ((Decoder, of_decoder), (Encoder, of_encoder))
+    own = next((known for kind, known in kinds if isinstance(model, kind)), None)
     sites = (pin,) if isinstance(pin, str) else tuple(pin)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
-    named = named_axes(shapes, axes or {}, of_decoder.PARAMETERS if decoder else {})
-    whole = {**(of_decoder.pieces(model.config) if decoder else {}), **(pieces or {})}
+    named = named_axes(shapes, axes or {}, own.PARAMETERS if own else {})
+    whole = {**(own.pieces(config) if own else {}), **(pieces or {})}
     check_pieces(whole, shapes, named)
     used = {name for names in named.values() for name in names if name}
     place = Placement(mesh, model, as_rules(rules, mesh, used), named, whole, shapes)
-    sites = (*(of_decoder.RESIDUAL if decoder else ()), *sites)
+    sites = (*(own.RESIDUAL if own else ()), *sites)
     return dataclasses.replace(place, model=_pinned(place, sites))
 
 

@@ -1,0 +1,111 @@
+"""The arrays of a folder: one file, or the shards that an index lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from activjax.models.published._safetensors import Stored, TensorFile, WeightsError
+from activjax.transforms._names import nearest
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5", "*.gguf")
+
+
+class Checkpoint:
+    """All arrays of a folder: one `model.safetensors`, or the shards that its index lists.
+
+    Raises:
+      FileNotFoundError: no such file, or a shard is missing.
+      WeightsError: a file that is damaged, an index that is, or the same name in two shards.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.files: dict[str, TensorFile] = {}
+        for file in map(TensorFile, _files(folder)):
+            for name in file.tensors:
+                if name in self.files:
+                    raise WeightsError(
+                        f"{folder}: {name} is in {self.files[name].path.name} and in "
+                        f"{file.path.name}"
+                    )
+                self.files[name] = file
+
+    def rename(self, ends: Mapping[str, str]) -> None:
+        """Know arrays by what the ends of their names are called now."""
+        for name in list(self.files):
+            for old, new in ends.items():
+                if name.endswith(old):
+                    file, now = self.files.pop(name), name.removesuffix(old) + new
+                    if now in self.files:
+                        raise WeightsError(f"{self.folder}: both {name} and {now} are there")
+                    self.files[now] = file
+                    file.tensors[now] = file.tensors.pop(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def stored(self, name: str) -> Stored:
+        """What is stored under a name."""
+        return self.files[name].tensors[name]
+
+    def array(self, name: str) -> np.ndarray:
+        """A view of an array."""
+        return self.files[name].array(name)
+
+    def read(self, name: str) -> np.ndarray:
+        """An array in memory."""
+        return self.files[name].read(name)
+
+    def read_into(self, name: str, out: np.ndarray) -> bool:
+        """Read an array into another; False where it has another dtype."""
+        return self.files[name].read_into(name, out)
+
+    def forget(self, name: str) -> None:
+        """Let the system drop its pages."""
+        self.files[name].forget(name)
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if not index.is_file():
+        if (folder / SINGLE).is_file():
+            return [folder / SINGLE]
+        others = sorted(p.name for pattern in _OTHERS for p in folder.glob(pattern))
+        named = sorted(p.name for p in folder.glob("*.safetensors"))
+        if named:
+            hint = f"; there is {', '.join(named[:4])}: rename it, or write an index"
+        elif others:
+            hint = (
+                f"; {', '.join(others[:4])} cannot be loaded (pickle can run any code): convert it "
+                "with the library that wrote it, save_pretrained(..., safe_serialization=True)"
+            )
+        else:
+            hint = ""
+        raise FileNotFoundError(f"{folder}: no {SINGLE} and no {INDEX} there{hint}")
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(listed.values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{index}: not an index of shards: {error!r}") from None
+    out = []
+    for name in names:
+        if Path(str(name)).name != name:
+            raise WeightsError(f"{index}: {name!r} is not the name of a file in this folder")
+        if not (folder / name).is_file():
+            there = [p.name for p in folder.glob("*.safetensors")]
+            near = nearest(name, there)
+            raise FileNotFoundError(
+                f"{folder}: the shard {name} is missing ({len(there)} of {len(names)} are there"
+                + (f"; nearest: {', '.join(near)})" if near else ")")
+            )
+        out.append(folder / name)
+    return out
