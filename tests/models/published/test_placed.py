@@ -5,7 +5,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -93,7 +92,7 @@ def test_the_dtype_of_the_file_is_kept(tmp_path):
         models.save(folder, plain.model, plain.params)
         return folder, plain.params
 
-    folder, cast = save(ml_dtypes.bfloat16)
+    folder, cast = save(jnp.bfloat16)
     model, params, _ = models.load(folder)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
     assert jax.tree.all(jax.tree.map(np.array_equal, params, cast))
@@ -112,7 +111,7 @@ def test_the_dtype_of_the_file_is_kept(tmp_path):
 
 
 def test_mixed_dtypes_become_the_widest(tmp_path):
-    folder = recast("llama", tmp_path / "mixed", ml_dtypes.bfloat16)
+    folder = recast("llama", tmp_path / "mixed", jnp.bfloat16)
     model, params, _ = models.load(folder)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert model.config.dtype == "float32"
