@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from activjax.models.published._options import Options, read_json
 from activjax.models.published._plan import Use
 from activjax.models.published._read import put
 from activjax.models.published._safetensors import TensorFile, WeightsError, write
-from activjax.models.published._save import family_of, shapes_of, write_json
+from activjax.models.published._save import family_of, shapes_of
+from activjax.models.published._shards import write_json
 from activjax.models.sharding._axes import leaves
 from activjax.transforms._names import nearest
 
@@ -92,8 +94,10 @@ def save_adapters(
     }
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{_FILE}.part"
+    write(part, arrays, arrays.values())
     (folder / _CONFIG).unlink(missing_ok=True)
-    write(folder / _FILE, arrays, arrays.values())
+    os.replace(part, folder / _FILE)
     write_json(folder / _CONFIG, about)
     return folder
 

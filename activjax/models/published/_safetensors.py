@@ -184,7 +184,7 @@ def _stored(path: Path, name: str, entry: Any) -> Stored:
 
 
 def write(path: Path, shapes: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> None:
-    """Write a file, one array in memory at a time; it has its name once it is whole.
+    """Write a file, one array in memory at a time, down to the disk.
 
     Args:
       path: the file.
@@ -207,12 +207,10 @@ def write(path: Path, shapes: Mapping[str, Any], arrays: Iterable[np.ndarray]) -
     # what the reference library asks for before it loads a file into PyTorch
     text = json.dumps({_ABOUT: {"format": "pt"}, **header}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNED)
-    part = path.with_name(path.name + ".tmp")
-    with open(part, "wb") as file:
+    with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for array in arrays:
             file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
+import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from activjax.models.published._family import CannotExpress, Family
 from activjax.models.published._load import CONFIG, RUNTIME
 from activjax.models.published._options import Options, read_json, without_effect
 from activjax.models.published._plan import Use, uses
-from activjax.models.published._safetensors import WeightsError, write
-from activjax.models.published._shards import INDEX, SINGLE
+from activjax.models.published._safetensors import WeightsError
+from activjax.models.published._shards import Item, write_all, write_json
 from activjax.models.published._where import TOKENIZER
 from activjax.models.published.families import FAMILIES
 from activjax.models.sharding._axes import leaves
@@ -72,13 +71,12 @@ def save(
         **_carried(source),
         "architectures": [chosen.architectures[0]],
         "model_type": chosen.name,
-        "dtype": config.param_dtype,
+        "dtype": widest(given.values()).name,
         **options,
     }
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    _clear(folder)
-    _write(folder, plan, config, given, shard_bytes)
+    write_all(folder, _arrays(plan, config, given), shard_bytes, finished=folder / CONFIG)
     if source is not None and source.resolve() != folder.resolve():
         for file in (source / name for name in TOKENIZER):
             if file.is_file():
@@ -174,44 +172,14 @@ def _carried(source: Path | None) -> dict[str, Any]:
     return {k: v for k, v in given.items() if without_effect(k) and k not in own}
 
 
-def _clear(folder: Path) -> None:
-    """Remove what was there of a model; the options first, so that no half of it is believed."""
-    for name in (CONFIG, INDEX):
-        (folder / name).unlink(missing_ok=True)
-    for path in folder.glob("model*.safetensors"):
-        path.unlink()
-
-
-def _write(
-    folder: Path, plan: Sequence[Use], config: Any, given: dict[str, Any], shard_bytes: int
-) -> None:
-    shards: list[dict[str, tuple[Any, Callable[[], np.ndarray]]]] = [{}]
-    filled = 0
+def _arrays(plan: Sequence[Use], config: Any, given: dict[str, Any]) -> Iterator[Item]:
+    """Every array of the file, to be made when it is written."""
     for use in plan:
         held = _Held(use, config, given)
         shape = use.entry.layout.shape(use.shapes, config)
-        leaf = jax.ShapeDtypeStruct(shape, given[use.entry.paths[0]].dtype)
+        leaf = jax.ShapeDtypeStruct(shape, held.dtype)
         for layer, key in enumerate(use.keys):
-            if filled and filled + leaf.size * leaf.dtype.itemsize > shard_bytes:
-                shards.append({})
-                filled = 0
-            filled += leaf.size * leaf.dtype.itemsize
-            shards[-1][key] = (leaf, lambda layer=layer, held=held: held.array(layer))
-    for number, shard in enumerate(shards, 1):
-        name = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write(
-            folder / name,
-            {key: leaf for key, (leaf, _) in shard.items()},
-            (array() for _, array in shard.values()),
-        )
-    if len(shards) > 1:
-        total = sum(leaf.size * leaf.dtype.itemsize for s in shards for leaf, _ in s.values())
-        names = {
-            key: f"model-{n:05}-of-{len(shards):05}.safetensors"
-            for n, shard in enumerate(shards, 1)
-            for key in shard
-        }
-        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
+            yield key, leaf, functools.partial(held.array, layer)
 
 
 class _Held:
@@ -219,25 +187,30 @@ class _Held:
 
     def __init__(self, use: Use, config: Any, given: dict[str, Any]):
         self.use, self.config, self.given = use, config, given
+        self.dtype = widest(given[path] for path in use.entry.paths)
         self.arrays: list[np.ndarray] | None = None
 
     def array(self, layer: int) -> np.ndarray:
         if self.arrays is None:
             self.arrays = [np.asarray(self.given[path]) for path in self.use.entry.paths]
         stacked = self.use.layers is not None
-        out = self.use.entry.layout.join(
-            [a[layer] if stacked else a for a in self.arrays], self.config
-        )
+        parts = [(a[layer] if stacked else a).astype(self.dtype) for a in self.arrays]
+        out = self.use.entry.layout.join(parts, self.config)
         if layer + 1 == (self.use.layers or 1):
             self.arrays = None
         return out
 
 
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file that has its name once it is whole."""
-    part = path.with_name(path.name + ".tmp")
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+def widest(leaves: Iterable[Any]) -> np.dtype:
+    """The dtype of the widest array.
+
+    Raises:
+      WeightsError: one that is not float32, bfloat16 or float16.
+    """
+    found = sorted({np.dtype(leaf.dtype) for leaf in leaves}, key=lambda d: d.itemsize)
+    for dtype in found:
+        if dtype.name not in ("float32", "bfloat16", "float16"):
+            raise WeightsError(f"save: parameters of dtype {dtype}: cast them to float32")
+    if [d.itemsize for d in found] == [2, 2]:  # neither holds the other
+        return np.dtype(np.float32)
+    return found[-1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from activjax.models.published._safetensors import Stored, TensorFile, WeightsError
+from activjax.models.published._safetensors import Stored, TensorFile, WeightsError, write
 from activjax.transforms._names import nearest
 
 INDEX = "model.safetensors.index.json"
@@ -109,3 +111,52 @@ def _files(folder: Path) -> list[Path]:
             )
         out.append(folder / name)
     return out
+
+
+#: A key, the shape and dtype of its array, and what makes it.
+Item = tuple[str, Any, Callable[[], np.ndarray]]
+
+
+def write_all(folder: Path, items: Iterable[Item], shard_bytes: int, finished: Path) -> None:
+    """Write arrays as one file or several; what was there is replaced once all are written.
+
+    Args:
+      folder: where.
+      items: the arrays, each made when its turn comes.
+      shard_bytes: of a file, but for an array that is larger.
+      finished: a file that says that the folder is whole: removed before anything is replaced.
+    """
+    shards: list[list[Item]] = [[]]
+    filled = total = 0
+    for item in items:
+        size = item[1].size * item[1].dtype.itemsize
+        if filled and filled + size > shard_bytes:
+            shards.append([])
+            filled = 0
+        filled, total = filled + size, total + size
+        shards[-1].append(item)
+    last = len(shards)
+    names = [f"model-{n:05}-of-{last:05}.safetensors" for n in range(1, last + 1)]
+    names = names if last > 1 else [SINGLE]
+    parts = [folder / f"{name}.part" for name in names]
+    for part, shard in zip(parts, shards):
+        write(part, {key: leaf for key, leaf, _ in shard}, (make() for _, _, make in shard))
+    finished.unlink(missing_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    for old in folder.glob("model*.safetensors"):
+        old.unlink()
+    for part, name in zip(parts, names):
+        os.replace(part, folder / name)
+    if last > 1:
+        where = {key: name for name, shard in zip(names, shards) for key, _, _ in shard}
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file that has its name once it is whole."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from activjax import models
-from activjax.models.published import _read, _safetensors
+from activjax.models.published import _read, _safetensors, _shards
 from activjax.models.published._shards import Checkpoint
 from tests.models.published.common import CHECKPOINTS, DECODERS, reference
 
@@ -145,3 +145,40 @@ def test_shards(tmp_path):
     models.save(tmp_path, model, params)
     assert [p.name for p in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
     assert models.load(tmp_path).params
+
+
+def test_what_was_there_stays_until_the_new_model_is_whole(tmp_path, monkeypatch):
+    old = models.load(CHECKPOINTS / "llama")
+    models.save(tmp_path, old.model, old.params)
+    other = models.load(CHECKPOINTS / "gpt2")
+    write = _shards.write
+
+    def stops(path, shapes, arrays):
+        write(path, shapes, arrays)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_shards, "write", stops)
+    with pytest.raises(KeyboardInterrupt):
+        models.save(tmp_path, other.model, other.params)
+    again = models.load(tmp_path)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, old.params))
+    monkeypatch.undo()
+    models.save(tmp_path, other.model, other.params)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert models.load(tmp_path).model.config.positions == "learned"
+
+
+def test_parameters_of_several_dtypes(tmp_path):
+    model, params, _ = models.load(CHECKPOINTS / "gpt2")
+    mixed = jax.tree.map(lambda x: x, params)
+    mixed["blocks"]["attn"]["q"]["kernel"] = params["blocks"]["attn"]["q"]["kernel"].astype(
+        "bfloat16"
+    )
+    models.save(tmp_path, model, mixed)  # queries lie beside keys and values
+    again = models.load(tmp_path).params["blocks"]["attn"]
+    np.testing.assert_array_equal(again["q"]["kernel"], np.asarray(queries["kernel"], np.float32))
+    np.testing.assert_array_equal(again["k"]["kernel"], params["blocks"]["attn"]["k"]["kernel"])
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: x.astype("float64"), params)
+    with pytest.raises(models.WeightsError, match="dtype float64: cast"):
+        models.save(tmp_path, model, wide)
