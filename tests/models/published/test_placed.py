@@ -171,9 +171,8 @@ def test_what_was_there_stays_until_the_new_model_is_whole(tmp_path, monkeypatch
 def test_parameters_of_several_dtypes(tmp_path):
     model, params, _ = models.load(CHECKPOINTS / "gpt2")
     mixed = jax.tree.map(lambda x: x, params)
-    mixed["blocks"]["attn"]["q"]["kernel"] = params["blocks"]["attn"]["q"]["kernel"].astype(
-        "bfloat16"
-    )
+    queries = mixed["blocks"]["attn"]["q"]
+    queries["kernel"] = queries["kernel"].astype("bfloat16")
     models.save(tmp_path, model, mixed)  # queries lie beside keys and values
     again = models.load(tmp_path).params["blocks"]["attn"]
     np.testing.assert_array_equal(again["q"]["kernel"], np.asarray(queries["kernel"], np.float32))
