@@ -112,7 +112,10 @@ def family_of(
             plan = uses(family, config, shapes, True)
             keys = {key for use in plan for key in use.keys}
             again = family.read(Options(options, family.name, keys=keys))
-        except (CannotExpress, ValueError, AttributeError) as error:
+        except AttributeError:
+            reasons.append(f"{family.name}: another kind of model")
+            continue
+        except (CannotExpress, ValueError) as error:
             reasons.append(f"{family.name}: {error}")
             continue
         if not (wrong := _differences(config, again)):
