@@ -59,7 +59,8 @@ def save_adapters(
     """
     config: Any = getattr(model, "config", None)
     shapes = shapes_of(model)
-    chosen, _, plan = family_of(config, shapes, family)
+    chosen, options, plan = family_of(config, shapes, family)
+    head = _head(chosen, options)
     given = _by_kernel(adapters, shapes)
     arrays: dict[str, np.ndarray] = {}
     ranks: dict[str, int] = {}
@@ -70,6 +71,8 @@ def save_adapters(
         for layer, key in enumerate(use.keys):
             stacked = use.layers is not None
             a, b = _fused(use, config, given, layer if stacked else None)
+            # a network without a head has no name of its own
+            key = key if head else key.removeprefix(chosen.prefix)
             name = _TOP + key.removesuffix(".weight")
             arrays[f"{name}.lora_A.weight"] = np.ascontiguousarray(a.T)
             arrays[f"{name}.lora_B.weight"] = np.ascontiguousarray(b.T)
@@ -130,10 +133,12 @@ def load_adapters(
     file = TensorFile(folder / _FILE)
     config: Any = getattr(model, "config", None)
     chosen, _, plan = family_of(config, shapes_of(model), family)
+    bare = not any(name.startswith(_TOP + chosen.prefix) for name in file.tensors)
     out: dict[str, Any] = {}
     used: set[str] = set()
     for use in plan:
-        names = [_TOP + key.removesuffix(".weight") for key in use.keys]
+        keys = [key.removeprefix(chosen.prefix) if bare else key for key in use.keys]
+        names = [_TOP + key.removesuffix(".weight") for key in keys]
         there = [n for n in names if f"{n}.lora_A.weight" in file.tensors]
         if not there:
             continue
@@ -185,6 +190,12 @@ class _Scales:
         own = [v for k, v in self.own.items() if module == k or module.endswith(f".{k}")]
         alpha = float(own[0]) if own else self.alpha
         return alpha / self.alpha * (rank**0.5 if self.root else 1.0)
+
+
+def _head(family: Family, options: Mapping[str, Any]) -> bool:
+    """Whether the class that the model is saved as has a head."""
+    word = options.get("architectures", family.architectures)[0]
+    return word.endswith("HeadModel") or not word.endswith("Model")
 
 
 def _module(key: str) -> str:

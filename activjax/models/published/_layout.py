@@ -34,11 +34,13 @@ class Entry:
       key: its name; `{}` is the number of the layer.
       paths: the parameters that it holds.
       layout: how.
+      tied: the array is there only if the config is tied (True) or is not (False); None: in both.
     """
 
     key: str
     paths: tuple[str, ...]
     layout: Layout
+    tied: bool | None = None
 
 
 def _pieces(array: np.ndarray, sizes: Sequence[int], axis: int) -> list[np.ndarray]:

@@ -48,7 +48,7 @@ def uses(family: Family, config: Any, shapes: Mapping[str, Shape], prefix: bool)
     out, held = [], set()
     for entry in family.entries:
         there = [path for path in entry.paths if path in shapes]
-        if not there:
+        if not there or entry.tied not in (None, config.tied):
             continue
         if len(there) < len(entry.paths):
             raise WeightsError(f"{entry.key}: the model has only {', '.join(there)} of its parts")

@@ -44,27 +44,29 @@ def need(condition: bool, what: str) -> None:
         raise CannotExpress(what)
 
 
-def rotary(options: Options, *, base: float, fraction: float = 1.0) -> dict[str, Any]:
+def rotary(options: Options, *, base: float, fraction: float | None = None) -> dict[str, Any]:
     """Rotary positions, from the old options and the new one, `rope_parameters`.
 
     Args:
       options: of the model.
-      base, fraction: where they are not given.
+      base, fraction: where they are not given; no fraction for families whose heads rotate whole.
     """
     given = options.part("rope_parameters", None)
     old = options.part("rope_scaling", None)
     theta = options.number("rope_theta", base)
     if given is None:
-        return {"rotary_base": theta, "rotary_fraction": fraction, **_scaling(old)}
+        return {"rotary_base": theta, "rotary_fraction": fraction or 1.0, **_scaling(old)}
     if old is not None:
         raise WeightsError(f"{options.label}: both rope_parameters and rope_scaling are given")
     return _new(given, theta, fraction)
 
 
-def _new(given: Options, base: float, fraction: float) -> dict[str, Any]:
+def _new(given: Options, base: float, fraction: float | None) -> dict[str, Any]:
+    if fraction is None:  # their library reads it in some kinds of scaling only
+        given.only("partial_rotary_factor", 1.0, 1, None)
     out = {
         "rotary_base": given.number("rope_theta", base),
-        "rotary_fraction": given.number("partial_rotary_factor", fraction),
+        "rotary_fraction": given.number("partial_rotary_factor", fraction or 1.0),
     }
     return {**out, **_scaling(given)}
 
@@ -124,6 +126,11 @@ def layer_types(options: Options, layers: int, default: Sequence[str]) -> list[s
                 f"{FULL!r}"
             )
     return found
+
+
+def window_of(options: Options) -> int | None:
+    """The window: null is none, but where the option is left out it is this."""
+    return options.count("sliding_window", None) if "sliding_window" in options.given else 4096
 
 
 def windows(options: Options, kinds: Sequence[str], window: int | None) -> dict[str, Any]:

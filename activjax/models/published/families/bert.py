@@ -6,14 +6,14 @@ from typing import Any
 
 from activjax.models.encoder import EncoderConfig, encoder
 from activjax.models.published._family import Family
-from activjax.models.published._layout import TURNED, Entry, linear, norm, plain
+from activjax.models.published._layout import SAME, TURNED, Entry, linear, norm, plain
 from activjax.models.published._options import Options
 from activjax.models.published.families._common import ACTIVATIONS, activation_name, need
 
 BLOCK = "bert.encoder.layer.{}"
 _PARTS = {
     "pooler": ("pooler.dense.weight", ("BertModel", "BertForPreTraining")),
-    "mlm": ("cls.predictions.bias", ("BertForMaskedLM", "BertForPreTraining")),
+    "mlm": ("cls.predictions.transform.dense.weight", ("BertForMaskedLM", "BertForPreTraining")),
     "next_sentence": ("cls.seq_relationship.weight", ("BertForPreTraining",)),
 }
 
@@ -89,12 +89,14 @@ FAMILY = Family(
         *linear("bert.pooler.dense", "pooler"),
         *linear("cls.predictions.transform.dense", "mlm/dense"),
         *norm("cls.predictions.transform.LayerNorm", "mlm/norm"),
-        plain("cls.predictions.bias", "mlm/bias"),
+        Entry("cls.predictions.bias", ("mlm/bias",), SAME, tied=True),
+        # a matrix of its own has a bias of its own, and nobody uses the other
+        Entry("cls.predictions.decoder.bias", ("mlm/bias",), SAME, tied=False),
         Entry("cls.predictions.decoder.weight", ("mlm/head/kernel",), TURNED),
         *linear("cls.seq_relationship", "next_sentence"),
     ),
     prefix="bert.",
-    leftovers=("bert.embeddings.position_ids",),
+    leftovers=("bert.embeddings.position_ids", "cls.predictions.bias"),
     twins={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

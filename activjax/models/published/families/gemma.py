@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from activjax.models.decoder import DecoderConfig, decoder
-from activjax.models.published._family import Family
+from activjax.models.decoder import DecoderConfig
 from activjax.models.published._layout import norm
 from activjax.models.published._options import Options
 from activjax.models.published._safetensors import WeightsError
@@ -22,9 +21,10 @@ from activjax.models.published.families._common import (
     rotary_written,
     sizes,
     sizes_written,
+    window_of,
     windows,
 )
-from activjax.models.published.families.llama import ATTENTION, BLOCK, ENDS, LEFTOVERS, MLP
+from activjax.models.published.families.llama import ATTENTION, BLOCK, ENDS, MLP, family
 
 ENTRIES = (
     *ENDS,
@@ -37,14 +37,24 @@ ENTRIES = (
 )
 
 
-def _common(options: Options, every: int, local: float | None, **more: Any) -> DecoderConfig:
-    """The config; every so many layers, one has no window; `local` is the others' rotary base."""
+def _common(
+    options: Options, every: int, local: float | None, caps: bool, **more: Any
+) -> DecoderConfig:
+    """The config.
+
+    Args:
+      options: of the model.
+      every: so many layers one has no window.
+      local: rotary base of the layers that have it.
+      caps: whether there are soft caps where the options leave them out.
+      **more: fields of the config.
+    """
     options.only("use_bidirectional_attention", False, None)
     own = sizes(options)
     usual = [FULL if (i + 1) % every == 0 else WINDOWED for i in range(own["layers"])]
     kinds = layer_types(options, own["layers"], usual)
     width = options.count("head_dim")
-    window = windows(options, kinds, options.count("sliding_window", None))
+    window = windows(options, kinds, window_of(options))
     if window and local is not None:
         window["window_rotary_base"] = local
     return DecoderConfig(
@@ -60,8 +70,8 @@ def _common(options: Options, every: int, local: float | None, **more: Any) -> D
         tied=options.flag("tie_word_embeddings", True),
         embed_scale=math.sqrt(own["width"]),
         score_scale=options.number("query_pre_attn_scalar", 256) ** -0.5,
-        score_cap=options.number("attn_logit_softcapping", None),
-        logit_cap=options.number("final_logit_softcapping", None),
+        score_cap=_cap(options, "attn_logit_softcapping", 50.0 if caps else None),
+        logit_cap=_cap(options, "final_logit_softcapping", 30.0 if caps else None),
         **window,
         **more,
     )
@@ -71,6 +81,11 @@ def _activation(options: Options) -> str:
     # the first files of Gemma say "gelu" in an option that is not read; the other one holds
     options.unused("hidden_act")
     return options.one_of("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh")
+
+
+def _cap(options: Options, name: str, default: float | None) -> float | None:
+    """A soft cap: null is none."""
+    return options.number(name, None) if name in options.given else default
 
 
 def _written(config: DecoderConfig) -> dict[str, Any]:
@@ -88,13 +103,14 @@ def _written(config: DecoderConfig) -> dict[str, Any]:
         "query_pre_attn_scalar": whole if math.isclose(scalar, whole, rel_tol=1e-12) else scalar,
         "attn_logit_softcapping": config.score_cap,
         "final_logit_softcapping": config.logit_cap,
-        "sliding_window": config.window,
+        # its library wants a number, also where no layer has a window
+        "sliding_window": config.window or config.context,
         "layer_types": kinds_of(config),
     }
 
 
 def _gemma2(options: Options) -> DecoderConfig:
-    return _common(options, 2, None, **rotary(options, base=10_000.0))
+    return _common(options, 2, None, True, **rotary(options, base=10_000.0))
 
 
 def _gemma2_written(config: DecoderConfig) -> dict[str, Any]:
@@ -114,7 +130,9 @@ def _gemma3(options: Options) -> DecoderConfig:
             raise WeightsError(f"{both.label}: {WINDOWED}: only plain rotary is implemented")
         local = low["rotary_base"]
         both.finish()
-    return _common(options, every, local, qk_norm=True, **found)
+    # its library has the option, and does not use it
+    options.only("attn_logit_softcapping", None)
+    return _common(options, every, local, False, qk_norm=True, **found)
 
 
 def _gemma3_written(config: DecoderConfig) -> dict[str, Any]:
@@ -125,19 +143,6 @@ def _gemma3_written(config: DecoderConfig) -> dict[str, Any]:
     return {**_written(config), "rope_parameters": ropes}
 
 
-def _family(name: str, word: str, read: Any, write: Any) -> Family:
-    return Family(
-        name=name,
-        architectures=(f"{word}ForCausalLM", f"{word}{'Text' * (word == 'Gemma3')}Model"),
-        build=decoder,
-        read=read,
-        write=write,
-        entries=ENTRIES,
-        prefix="model.",
-        leftovers=LEFTOVERS,
-        twins={"lm_head.weight": "model.embed_tokens.weight"},
-    )
-
-
-GEMMA2 = _family("gemma2", "Gemma2", _gemma2, _gemma2_written)
-GEMMA3 = _family("gemma3_text", "Gemma3", _gemma3, _gemma3_written)
+_WORDS = ("Gemma2ForCausalLM", "Gemma2Model"), ("Gemma3ForCausalLM", "Gemma3TextModel")
+GEMMA2 = family("gemma2", _WORDS[0], _gemma2, _gemma2_written, ENTRIES)
+GEMMA3 = family("gemma3_text", _WORDS[1], _gemma3, _gemma3_written, ENTRIES)

@@ -8,6 +8,7 @@ from activjax.models.decoder import DecoderConfig, decoder
 from activjax.models.published._family import Family
 from activjax.models.published._layout import by_head, linear, norm, plain
 from activjax.models.published._options import Options
+from activjax.models.published._safetensors import WeightsError
 from activjax.models.published.families._common import (
     ACTIVATIONS,
     activation_name,
@@ -22,10 +23,15 @@ BLOCK = "gpt_neox.layers.{}"
 def read(options: Options) -> DecoderConfig:
     """The config of GPT-NeoX's options."""
     options.only("attention_bias", True)
-    # older files give these beside the new option
+    # older files give these beside the new option, some of them by two names
     fraction = options.number("rotary_pct", 0.25)
     base = options.number("rotary_emb_base", 10_000.0)
-    return DecoderConfig(
+    for name, value in (("partial_rotary_factor", fraction), ("rope_theta", base)):
+        if options.number(name, value) != value:
+            raise WeightsError(
+                f"{options.label}: {name} = {options.get(name)}, but {value} by its other name"
+            )
+    config = DecoderConfig(
         vocab=options.count("vocab_size"),
         context=options.count("max_position_embeddings"),
         layers=options.count("num_hidden_layers"),
@@ -39,6 +45,13 @@ def read(options: Options) -> DecoderConfig:
         tied=options.flag("tie_word_embeddings", False),
         **rotary(options, base=base, fraction=fraction),
     )
+    if (turned := int(config.head_size * config.rotary_fraction)) % 2:
+        # the family's library turns one more, at other rates
+        raise WeightsError(
+            f"{options.label}: {turned} of {config.head_size} dimensions of a head rotate: only "
+            "even numbers are implemented"
+        )
+    return config
 
 
 def write(config: DecoderConfig) -> dict[str, Any]:

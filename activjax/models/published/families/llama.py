@@ -20,6 +20,7 @@ from activjax.models.published.families._common import (
     rotary_written,
     sizes,
     sizes_written,
+    window_of,
     windows,
 )
 
@@ -51,7 +52,6 @@ ENTRIES = (
     *norm(f"{BLOCK}.post_attention_layernorm", "blocks/mlp_norm"),
     *MLP,
 )
-LEFTOVERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
 
 
 def _common(options: Options, **more: Any) -> DecoderConfig:
@@ -97,8 +97,7 @@ def _llama_written(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _mistral(options: Options) -> DecoderConfig:
-    window = options.count("sliding_window", None)
-    return _common(options, bias=False, window=window)
+    return _common(options, bias=False, window=window_of(options))
 
 
 def _mistral_written(config: DecoderConfig) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def _mistral_written(config: DecoderConfig) -> dict[str, Any]:
 def _qwen_window(options: Options) -> dict[str, Any]:
     layers = options.count("num_hidden_layers")
     first = options.get("max_window_layers", 28)
-    window = options.count("sliding_window", None)
+    window = window_of(options)
     on = options.flag("use_sliding_window", False) and window is not None
     usual = [WINDOWED if on and i >= first else FULL for i in range(layers)]
     kinds = layer_types(options, layers, usual)
@@ -144,21 +143,24 @@ def _qwen3_written(config: DecoderConfig) -> dict[str, Any]:
     return {**_qwen_written(config), "attention_bias": config.bias == "attn"}
 
 
-def _family(name: str, word: str, read: Any, write: Any) -> Family:
+def family(
+    name: str, architectures: tuple[str, ...], read: Any, write: Any, entries: Any = ENTRIES
+) -> Family:
+    """A family whose arrays are called as Llama's."""
     return Family(
         name=name,
-        architectures=(f"{word}ForCausalLM", f"{word}Model"),
+        architectures=architectures,
         build=decoder,
         read=read,
         write=write,
-        entries=ENTRIES,
+        entries=entries,
         prefix="model.",
-        leftovers=LEFTOVERS,
+        leftovers=("model.layers.*.self_attn.rotary_emb.inv_freq",),
         twins={"lm_head.weight": "model.embed_tokens.weight"},
     )
 
 
-LLAMA = _family("llama", "Llama", _llama, _llama_written)
-MISTRAL = _family("mistral", "Mistral", _mistral, _mistral_written)
-QWEN2 = _family("qwen2", "Qwen2", _qwen2, _qwen2_written)
-QWEN3 = _family("qwen3", "Qwen3", _qwen3, _qwen3_written)
+LLAMA = family("llama", ("LlamaForCausalLM", "LlamaModel"), _llama, _llama_written)
+MISTRAL = family("mistral", ("MistralForCausalLM", "MistralModel"), _mistral, _mistral_written)
+QWEN2 = family("qwen2", ("Qwen2ForCausalLM", "Qwen2Model"), _qwen2, _qwen2_written)
+QWEN3 = family("qwen3", ("Qwen3ForCausalLM", "Qwen3Model"), _qwen3, _qwen3_written)
