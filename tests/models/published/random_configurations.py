@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import dataclasses
 import functools
 import json
@@ -43,6 +44,7 @@ TOLERANCE, VALUES = 1e-4, 30.0
 #: angle of a token by that times its position.
 ROTARY = 2 * 2.0**-23
 PROMPT = 8
+SHORT = 200  # tokens that rounding is measured with
 
 
 @dataclasses.dataclass
@@ -50,7 +52,8 @@ class Outcome:
     """What came of a draw.
 
     Attributes:
-      tolerance: for values up to 1.
+      tolerance: for values up to 30.
+      noise: how far the library is from itself in float64, where that is known.
       wrong: what differs.
       worst: the largest difference, in tolerances.
       ties: greedy steps that were too close a call for either.
@@ -60,6 +63,11 @@ class Outcome:
     wrong: list[str] = dataclasses.field(default_factory=list)
     worst: float = 0.0
     ties: int = 0
+    noise: float = 0.0
+
+    def allowed(self, values: Any) -> float:
+        """How far values may be apart: two roundings of the library's own size, and some room."""
+        return max(self.tolerance * max(1.0, abs(values).max() / VALUES), 4 * self.noise)
 
     def close(self, what: str, got: Any, want: Any, real: Any = None) -> None:
         """Compare; `real` leaves padding aside."""
@@ -69,7 +77,7 @@ class Outcome:
             return
         if real is not None:
             got, want = got[..., real, :], want[..., real, :]
-        allowed = self.tolerance * max(1.0, abs(want).max() / VALUES)
+        allowed = self.allowed(want)
         share = float(abs(got - want).max()) / allowed
         self.worst = max(self.worst, share)
         if not share <= 1:  # NaN, too
@@ -88,6 +96,9 @@ def write(d: Draw, folder: Path, seed: int) -> None:
         model = getattr(transformers, word)._from_config(d.config)
     randomise(model, seed)
     size = {} if d.shard is None else {"max_shard_size": d.shard}
+    if d.family.startswith("gemma"):  # whose norms scale by 1 + the weight
+        for name, p in model.named_parameters():
+            p.data -= "norm" in name
     model.to(getattr(torch, d.dtype)).save_pretrained(folder, **size)
     if d.old:
         path = folder / "config.json"
@@ -120,11 +131,18 @@ def given(mask: np.ndarray) -> dict[str, torch.Tensor]:
     return {"attention_mask": torch.tensor(mask).long(), "position_ids": torch.tensor(places)}
 
 
+def rounding(model: Any, run: Any) -> float:
+    """What float32 costs the reference library: large where a draw amplifies every rounding."""
+    exact = run(copy.deepcopy(model).double())
+    return max(float(abs(a - b).max()) for a, b in zip(run(model), exact))
+
+
 def compare_decoder(d: Draw, folder: Path, out: Outcome) -> None:
     """A decoder: residuals and logits, 64 tokens, saved files, adapters."""
     theirs = reference(d, folder)
     model, params, _ = models.load(folder, param_dtype="float32")
     ids, mask = padded(d)
+    out.noise = rounding(theirs, lambda m: residuals(m, torch.tensor(ids[:, :SHORT])))
     hidden, logits = residuals(theirs, torch.tensor(ids), **given(mask))
     read = jax.jit(aj.capture(functools.partial(model.apply, mask=mask), "blocks/resid_*"))
     got, acts = read(params, ids)
@@ -141,7 +159,7 @@ def compare_decoder(d: Draw, folder: Path, out: Outcome) -> None:
     # the same prefix at each step: equal everywhere exactly where the library writes the same text
     steps = before[0, PROMPT - 1 : -1]
     margins = steps.max(-1) - steps[np.arange(STEPS), whole[0, PROMPT:]]
-    ties = (margins > 0) & (margins < out.tolerance * max(1.0, abs(steps).max() / VALUES))
+    ties = (margins > 0) & (margins < out.allowed(steps))
     out.ties += int(ties.sum())
     if (bad := (margins > 0) & ~ties).any():
         out.wrong.append(f"greedy: step {bad.argmax()} is another token, by {margins.max():.2g}")
@@ -164,6 +182,7 @@ def compare_encoder(d: Draw, folder: Path, out: Outcome) -> None:
     theirs = reference(d, folder)
     model, params, _ = models.load(folder, param_dtype="float32")
     ids, mask = padded(d)
+    out.noise = rounding(theirs, lambda m: [states_of(m, ids[:, :SHORT])])
     types = d.rng.integers(0, d.config.type_vocab_size, ids.shape)
     told = {**given(mask), "token_type_ids": torch.tensor(types)}
     body = getattr(theirs, "bert", theirs)
@@ -214,7 +233,17 @@ def round_trip(
     model, params, _ = models.load(folder)
     small = {} if d.shard is None else {"shard_bytes": d.shard}
     models.save(folder / "again", model, params, like=folder, **small)
-    out.same("saved and loaded by the library", run(reference(d, folder / "again"), ids), before)
+    after = reference(d, folder / "again")
+    # an activation of several names comes back by one of them, its sum in another order
+    names = [activation(c) for c in (d.config, after.config)]
+    compare = out.same if names[0] == names[1] else out.close
+    compare("saved and loaded by the library", run(after, ids), before)
+
+
+def activation(config: Any) -> str:
+    """What the reference library computes; "swish" is the same code as "silu"."""
+    words = ("activation_function", "hidden_activation", "hidden_act")
+    return next(getattr(config, w) for w in words if hasattr(config, w)).replace("swish", "silu")
 
 
 def adapters_both_ways(
@@ -295,11 +324,12 @@ def main() -> int:
             print(f"    {text}", flush=True)
         if out.wrong:
             print(f"    again: --seed {args.seed} --family {family} --draw {number}", flush=True)
-    print("\nfamily      draws  failed  greedy ties  largest difference, in tolerances")
+    print("\nfamily      draws  failed  wider  greedy ties  largest difference, in tolerances")
     for family, outs in table.items():
         failed, ties = sum(bool(o.wrong) for o in outs), sum(o.ties for o in outs)
         worst = max(o.worst for o in outs)
-        print(f"{family:10} {len(outs):6} {failed:7} {ties:12}  {worst:.3f}")
+        wider = sum(4 * o.noise > o.tolerance for o in outs)
+        print(f"{family:10} {len(outs):6} {failed:7} {wider:6} {ties:12}  {worst:.3f}")
     failed = sum(bool(o.wrong) for outs in table.values() for o in outs)
     total = sum(map(len, table.values()))
     print(f"seed {args.seed}: {total - failed} of {total} draws are equal")
