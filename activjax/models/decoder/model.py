@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from activjax.models._inputs import check_ids, ids_of, mask_of, numbers_of
 from activjax.models._layers import known
 from activjax.models._model import Model, Params
 from activjax.models._nnx import from_nnx
@@ -126,9 +127,9 @@ def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
         mask: Bool[Array, "batch seq"] | None = None,
         segments: Int[Array, "batch seq"] | None = None,
     ) -> Any:
-        ids = _ids(tokens, config)
+        ids = ids_of(tokens, config.context, "decoder")
         mask, segments = _marks(mask, segments, ids.shape, state)
-        _check_ids(tokens, mask if segments is None else segments, config)
+        check_ids(tokens, mask if segments is None else segments, config.vocab, "decoder")
         noise = None
         if train and config.dropout:
             if key is None:
@@ -144,35 +145,6 @@ def decoder(config: DecoderConfig | None = None, **fields: Any) -> Decoder:
     return Decoder(inner.init, apply, config=config, part=inner.apply)
 
 
-def _ids(tokens: Any, config: DecoderConfig) -> Array:
-    ids = jnp.asarray(tokens)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise ValueError(f"tokens: expected integers, got {ids.dtype}")
-    if ids.ndim != 2 or 0 in ids.shape:
-        hint = "; for one sequence tokens[None]" if ids.ndim == 1 else ""
-        raise ValueError(f"tokens: expected shape [batch, seq], got {list(ids.shape)}{hint}")
-    if ids.shape[1] > config.context:
-        raise ValueError(
-            f"tokens: {ids.shape[1]} a sequence, but the decoder's context is {config.context}: "
-            "cut them, or build it with a larger context="
-        )
-    return ids.astype(jnp.int32)
-
-
-def _check_ids(tokens: Any, marks: Array | None, config: DecoderConfig) -> None:
-    """Refuse ids outside the vocabulary, where they are known; padding may be any id."""
-    values, real = known(tokens), None if marks is None else known(marks)
-    if values is None or (marks is not None and real is None):
-        return
-    values = values.ravel() if real is None else values[real > 0]
-    wrong = values[(values < 0) | (values >= config.vocab)]
-    if len(wrong):
-        raise ValueError(
-            f"tokens: id {wrong[0]} is outside the vocabulary 0..{config.vocab - 1} "
-            f"({len(wrong)} of {values.size} are): is this the decoder's tokenizer?"
-        )
-
-
 def _marks(
     mask: Any, segments: Any, shape: tuple[int, ...], state: Cache | None
 ) -> tuple[Array | None, Array | None]:
@@ -180,23 +152,10 @@ def _marks(
         raise ValueError("give mask= or segments= (0 is padding there), not both")
     if segments is not None and state is not None:
         raise ValueError("segments= is for whole texts; with a cache give mask=")
-    for name, value in (("mask", mask), ("segments", segments)):
-        if value is not None and jnp.shape(value) != shape:
-            raise ValueError(
-                f"{name}: expected the tokens' shape {list(shape)}, got {list(jnp.shape(value))}"
-            )
-    if mask is not None:
-        mask = jnp.asarray(mask)
-        if mask.dtype != bool:
-            raise ValueError(f"mask: expected booleans, True for tokens, got {mask.dtype}")
-        values = known(mask)
-        if values is not None and state is None and not values.any(axis=1).all():
-            raise ValueError(f"mask: sequence {int(values.any(axis=1).argmin())} has no tokens")
-    if segments is not None:
-        segments = jnp.asarray(segments)
-        if not jnp.issubdtype(segments.dtype, jnp.integer):
-            raise ValueError(f"segments: expected integers, 0 for padding, got {segments.dtype}")
-    return mask, segments
+    return (
+        mask_of(mask, shape, some=state is None),
+        numbers_of("segments", segments, shape, ", 0 for padding"),
+    )
 
 
 def _check_cache(cache: Any, shape: tuple[int, ...], config: DecoderConfig) -> None:

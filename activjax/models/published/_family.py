@@ -16,7 +16,8 @@ class Family:
 
     Attributes:
       name: `model_type` in its `config.json`.
-      architectures: those that are loaded, such as "LlamaForCausalLM"; the first has a head.
+      architectures: those that are loaded, such as "LlamaForCausalLM"; the first is the one that is
+        written, where `write` says no other.
       build: makes the model of a config: `models.decoder` or `models.encoder`.
       read: the config, from the options; whatever it does not read is refused.
       write: the options of a config, its inverse. May raise `CannotExpress`.

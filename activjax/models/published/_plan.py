@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def uses(family: Family, config: Any, shapes: Mapping[str, Shape], prefix: bool)
 
 
 def check(
-    checkpoint: Checkpoint, family: Family, config: Any, plan: Iterable[Use], prefix: bool
+    checkpoint: Checkpoint, family: Family, config: Any, plan: Sequence[Use], prefix: bool
 ) -> None:
     """Refuse a checkpoint with missing or unused keys, or arrays of another shape.
 
@@ -94,6 +94,10 @@ def check(
         if twin in left and (own := key if prefix else key.removeprefix(family.prefix)) in used:
             _same(checkpoint, twin, own)
             left.remove(twin)
+    held = {path for use in plan for path in use.entry.paths}
+    for entry in family.entries:  # nobody uses the other array of such a parameter
+        if entry.key in left and entry.tied is not None and held.issuperset(entry.paths):
+            left.remove(entry.key)
     if left:
         raise WeightsError(
             f"{label}: {_list(left)} used by no part of a {family.name} with these options: the "

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import transformers as T
 
-#: What draws are of, one after the other; the first four times each is there for sure.
-STYLES = ("long", "old", "half", "bare")
+#: What draws are of, one after the other: a sequence of thousands, `config.json` as older files
+#: have it, 16 bits, no head in the file, options left out that have their default value.
+STYLES = ("long", "old", "half", "bare", "short")
 STEPS = 64
-_RANDOM = (0.0, 0.3, 0.3, 0.2)  # how often the others of STYLES are there beside it
+_RANDOM = (0.0, 0.3, 0.3, 0.2, 0.4)  # how often the others are there beside it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Draw:
       dtype: of the file.
       shard: the most bytes of a file.
       seq: tokens in a sequence.
-      old: whether `config.json` is written as older files have it.
+      old, short: see `STYLES`.
       rng: for what else is random.
     """
 
@@ -42,6 +43,7 @@ class Draw:
     shard: int | None
     seq: int
     old: bool
+    short: bool
     rng: np.random.Generator
 
     def __str__(self) -> str:
@@ -57,7 +59,12 @@ class Draw:
         ]
         if getattr(c, "sliding_window", None):
             parts.append(f"window {c.sliding_window}")
-        flags = {"old": self.old, self.bare: self.bare, "tied": c.tie_word_embeddings}
+        flags = {
+            "old": self.old,
+            "short": self.short,
+            self.bare: self.bare,
+            "tied": c.tie_word_embeddings,
+        }
         return ", ".join([*parts, *(str(name) for name, on in flags.items() if on)])
 
 
@@ -79,7 +86,8 @@ def draw(family: str, seed: int, number: int) -> Draw:
     rng = np.random.default_rng([seed, zlib.crc32(family.encode()), number])
     there = {s: bool(rng.random() < p) for s, p in zip(STYLES, _RANDOM)}
     there[STYLES[number % len(STYLES)]] = True
-    context = int(rng.integers(2500, 4200)) if there["long"] else int(rng.integers(72, 200))
+    # longer than the window that some families have where none is given
+    context = int(rng.integers(4110, 4300)) if there["long"] else int(rng.integers(72, 200))
     seq = context - int(rng.integers(0, 9)) if there["long"] else int(rng.integers(12, 40))
     make, word, *others = FAMILIES[family]
     bare = str(rng.choice(others))
@@ -95,6 +103,7 @@ def draw(family: str, seed: int, number: int) -> Draw:
         shard=int(rng.integers(4_000, 20_000)) if rng.random() < 0.5 else None,
         seq=seq,
         old=there["old"],
+        short=there["short"],
         rng=rng,
     )
 
@@ -105,7 +114,7 @@ class _Dice:
     def __init__(self, rng: np.random.Generator, context: int, there: dict[str, bool]):
         self.rng, self.context, self.there = rng, context, there
         long = there["long"]
-        self.heads = self.of(1, 2, 4) if long else self.of(1, 2, 3, 4, 6, 8)
+        self.heads = self.of(1, 2) if long else self.of(1, 2, 3, 4, 6, 8)
         self.layers = self.of(1, 2) if long else self.of(1, 2, 3, 4)
         self.size = 2 * int(rng.integers(1, 9))  # of a head
         self.eps = self.of(1e-6, 1e-5, 1e-3)
@@ -142,7 +151,8 @@ class _Dice:
         }
 
     def window(self) -> int:
-        return self.of(1, 2, 3, 7, 16, self.context - 1, self.context, 2 * self.context)
+        own = self.context
+        return 4096 if own > 4096 else self.of(1, 2, 3, 7, 16, own - 1, own, 2 * own)
 
     def kinds(self) -> list[str]:
         return [self.of("sliding_attention", "full_attention") for _ in range(self.layers)]
@@ -241,9 +251,9 @@ def _gemma2(d: _Dice) -> Any:
 def _gemma3(d: _Dice) -> Any:
     both = {"full_attention": d.rope(), "sliding_attention": d.rope("default")}
     pattern = d.of(1, 2, 3, 6)
-    return T.Gemma3TextConfig(
-        **{**_gemma(d), "rope_parameters": both}, sliding_window_pattern=pattern
-    )
+    # the library has this option, and does not use it: set, it is refused here
+    own = {**_gemma(d), "rope_parameters": both, "attn_logit_softcapping": None}
+    return T.Gemma3TextConfig(**own, sliding_window_pattern=pattern)
 
 
 def _bert(d: _Dice) -> Any:
@@ -276,6 +286,17 @@ ADAPTED = {
 }
 
 
+def shorter(options: dict[str, Any], d: Draw) -> dict[str, Any]:
+    """The options of a `config.json`, some left out that have their default value."""
+    usual = type(d.config)().to_dict()
+    usual = {k: v for k, v in usual.items() if k not in ("model_type", "architectures")}
+    # numbers of layers and heads have to be there: without them a file is refused
+    usual = {k: v for k, v in usual.items() if not k.startswith("num_")}
+    same = [k for k, v in options.items() if k in usual and usual[k] == v]
+    out = {k for k in same if d.rng.random() < 0.6}
+    return {k: v for k, v in options.items() if k not in out}
+
+
 def older(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a `config.json` as files had them before version 5 of the library."""
     out = dict(options)
@@ -292,7 +313,8 @@ def older(options: dict[str, Any]) -> dict[str, Any]:
         if kind == "gpt_neox":
             # some of version 4 had both spellings
             out |= {"rotary_emb_base": theta, "rotary_pct": share, "partial_rotary_factor": share}
-        if rope["rope_type"] == "linear":
+        # Gemma 3 is younger than this name, and its library passes over it
+        if rope["rope_type"] == "linear" and kind != "gemma3_text":
             rope["type"] = rope.pop("rope_type")
         out["rope_scaling"] = None if rope.get("rope_type") == "default" else rope
     out.pop("layer_types", None)

@@ -96,7 +96,7 @@ FAMILY = Family(
         *linear("cls.seq_relationship", "next_sentence"),
     ),
     prefix="bert.",
-    leftovers=("bert.embeddings.position_ids", "cls.predictions.bias"),
+    leftovers=("bert.embeddings.position_ids",),
     twins={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
