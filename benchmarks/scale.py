@@ -3,10 +3,10 @@
     python benchmarks/scale.py
 
 Nothing is allocated: options alone are loaded (`abstract=True`), parameters, AdamW's state and
-tokens are shapes with their shardings, and one training step is compiled for 64 CPU devices. Printed
-are the bytes on each device. Temporary memory is what XLA's CPU backend plans for the step with
-every block recomputed; that backend computes in float32 what is bfloat16 on an accelerator, so it
-is an upper bound there. All figures are exact and need no second run.
+tokens are shapes with their shardings, and one training step is compiled for 64 CPU devices.
+Printed are the bytes on each device. Temporary memory is what XLA's CPU backend plans for the step
+with every block recomputed; that backend computes in float32 what is bfloat16 on an accelerator, so
+there it is an upper bound. All figures are exact and need no second run.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def measure(name: str, options: dict[str, Any], data: int, table: bool) -> list[
     sizes = [place.nbytes(), place.nbytes(state), plan.temp_size_in_bytes]
     shown = [f"{n / 2**30:.2f}" for n in sizes]
     return [
-        name, f"{data} x {64 // data}", f"{count(params):,}", *shown, f"{seconds:.0f}", f"{peak:.2f}"
+        name, f"{data} x {64 // data}", f"{count(params):,}",
+        *shown, f"{seconds:.0f}", f"{peak:.2f}",
     ]  # fmt: skip
 
 

@@ -6,6 +6,10 @@ and Goodman 2023, "Codebook Features", arXiv 2310.17230), and with TopK bottlene
 at the same places. Single codes are then searched for concepts of Python, and put in place while
 the decoder writes. Files that nothing was trained on are the judges: on half of their excerpts
 units, thresholds and vectors are chosen, on the other half they are measured.
+
+With `model:` a published decoder is the base: it is not trained here, only continued, in float32
+and on tokens of its own. What is counted in bytes for bytes is then counted in tokens (context,
+excerpt, prompt, new); bits are always a byte of text. Its tokenizer must lose no byte of a text.
 """
 
 from __future__ import annotations
@@ -26,14 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 from codebook_text_models import BASE, CODES, EXTRA, HEADS, MLP, SAMPLED, TOPK
 
-from activjax import codebooks, models, runs, stats
+from activjax import codebooks, data, models, runs, stats
 from activjax.codebooks import save_view
-from activjax.runs import figures
+from activjax.runs import decoders, figures
 
 QUESTION = (
     "What do codebooks in every layer of a small decoder of Python code cost, what do single codes "
     "stand for, and can one steer with them?"
 )
+TRAINED = "trained"
 DEAD, PERPLEXITY, F1 = "codes never chosen", "perplexity of codes", "F1 of the best unit"
 
 
@@ -41,16 +46,20 @@ DEAD, PERPLEXITY, F1 = "codes never chosen", "perplexity of codes", "F1 of the b
 class Config:
     """What may be set in the YAML file."""
 
+    model: str | decoders.Pretrained | decoders.Saved = runs.static(
+        TRAINED,
+        help=f"{decoders.HELP}, or trained",
+    )
     modules: int | None = runs.static(None, ge=8, help="of the library, at random; None for all")
     held_out: float = runs.static(0.12, gt=0, lt=1, help="a file's chance of being held out")
     documents: int = runs.static(48, ge=4, help="held-out files, an excerpt of each")
-    excerpt: int = runs.static(1536, ge=64, help="bytes: context + a multiple of context / 2")
-    layers: int = runs.static(3, ge=1)
-    width: int = runs.static(128, ge=8)
-    heads: int = runs.static(4, ge=1)
-    context: int = runs.static(128, ge=32)
-    batch: int = runs.static(8, ge=1, help="rows of context + 1 bytes a step")
-    steps: int = runs.static(600, ge=1, help="of the base")
+    excerpt: int = runs.static(1536, ge=64, help="tokens: context + a multiple of context / 2")
+    layers: int = runs.static(3, ge=1, help="of a decoder that is trained here, on bytes")
+    width: int = runs.static(128, ge=8, help="of the same")
+    heads: int = runs.static(4, ge=1, help="of the same")
+    context: int = runs.static(128, ge=32, help="tokens that are read at a time")
+    batch: int = runs.static(8, ge=1, help="rows of context + 1 tokens a step")
+    steps: int = runs.static(600, ge=1, help="of the base, if it is trained here")
     more_steps: int = runs.static(200, ge=1, help="of what continues it")
     learning_rate: float = runs.static(4e-3, gt=0, help="peak, of the base")
     more_rate: float = runs.static(1e-3, gt=0, help="peak, of the networks that continue it")
@@ -67,8 +76,8 @@ class Config:
         ("in a comment", "in a docstring", "name after def"), help="concepts to steer towards"
     )
     prompts: int = runs.static(64, ge=4, help="each continued once a setting")
-    prompt: int = runs.static(48, ge=8, help="bytes of a prompt")
-    new: int = runs.static(64, ge=8, help="bytes of a continuation")
+    prompt: int = runs.static(48, ge=8, help="tokens of a prompt")
+    new: int = runs.static(64, ge=8, help="tokens of a continuation")
     temperature: float = runs.static(0.8, gt=0)
     random_draws: int = runs.static(3, ge=1, help="sets of random codes")
     coefficients: tuple[float, ...] = runs.static((1.0, 2.0, 4.0, 8.0), help="of added vectors")
@@ -79,7 +88,7 @@ class Config:
                 raise ValueError(f"steered: {name!r} is none of {', '.join(text.CONCEPTS)}")
         if self.prompt + self.new - 1 > self.context:
             raise ValueError(
-                f"prompt, new: {self.prompt} + {self.new} bytes do not fit the context of "
+                f"prompt, new: {self.prompt} + {self.new} tokens do not fit the context of "
                 f"{self.context}"
             )
         if self.prompts % 2 or not self.steered or not self.coefficients:
@@ -90,8 +99,19 @@ class Config:
 
 
 def data_files(config: Config) -> list[Any]:
-    """The library's files: another Python is another run."""
-    return [*text.library().files]
+    """The library's files, and the model's: other contents are another run."""
+    own = [] if config.model == TRAINED else decoders.of(config.model).files()
+    return [*text.library().files, *own]
+
+
+def start(config: Config) -> tuple[models.Decoder, Any, data.Tokenizer]:
+    """The decoder, its parameters (None if it is trained here), its tokenizer."""
+    if config.model == TRAINED:
+        return network(config), None, text.CODER
+    found = decoders.of(config.model).load(param_dtype="float32")
+    if config.context > (most := found.model.config.context):
+        raise runs.ConfigError(f"context: the decoder has {most}, got {config.context}")
+    return found.model, found.params, found.tokenizer
 
 
 def network(config: Config) -> models.Decoder:
@@ -110,14 +130,16 @@ class Trained(NamedTuple):
     curves: dict[str, np.ndarray]
 
 
-def trained(config: Config, net: networks.Network, seed: int, say: Any) -> Trained:
-    """The base, and what continues it."""
+def trained(config: Config, net: networks.Network, given: Any, seed: int, say: Any) -> Trained:
+    """The base, unless its parameters are given, and what continues it."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 3)
     rates = networks.Rates(
         config.more_rate, config.code_rate, config.topk_rate, config.lam, config.revive_every
     )
-    base, first = networks.train_base(net, config.learning_rate, config.steps, keys[0])
-    say("base trained")
+    base, first = given, {}
+    if given is None:
+        base, first = networks.train_base(net, config.learning_rate, config.steps, keys[0])
+        say("base trained")
     more = config.more_steps
     extra, of_extra = networks.train_base(net, config.more_rate, more, keys[1], base)
     sampled = networks.first_codes(net, base, keys[2])
@@ -130,20 +152,22 @@ def trained(config: Config, net: networks.Network, seed: int, say: Any) -> Train
     return Trained(
         {BASE: base, EXTRA: extra, CODES: coded, TOPK: sparse, SAMPLED: base},
         {BASE: {}, EXTRA: {}, CODES: books, TOPK: topk, SAMPLED: sampled},
-        {kind: one["loss"] / np.log(2) for kind, one in curves.items()},
+        {kind: one["loss"] / np.log(2) for kind, one in curves.items() if one},
     )
 
 
 def main(config: Config, out: Any) -> runs.Result:
     """Train, score, search, steer."""
     train, rest = text.split(config.held_out, config.modules)
-    held = text.excerpts(rest, config.documents, config.excerpt, config.context)
+    model, given, tokenizer = start(config)
+    held = text.excerpts(rest, config.documents, config.excerpt, config.context, tokenizer)
+    heads = model.config.heads
     spec = {
         MLP: codebooks.Spec(config.codes, config.k),
-        HEADS: codebooks.Spec(config.head_codes, config.head_k, groups=config.heads, axis=-2),
+        HEADS: codebooks.Spec(config.head_codes, config.head_k, groups=heads, axis=-2),
     }
-    net = networks.Network(network(config), spec, text.rows(train, config.context + 1),
-                           config.batch)  # fmt: skip
+    rows = text.rows(train, config.context + 1, tokenizer)
+    net = networks.Network(model, spec, rows, config.batch, tokenizer)
     acts = ("blocks/mlp/post", MLP)
     readers = {
         BASE: networks.reader(net, BASE, acts), CODES: networks.reader(net, CODES),
@@ -153,7 +177,7 @@ def main(config: Config, out: Any) -> runs.Result:
     first: tuple[Trained, dict[str, networks.Said]] | None = None
     bits: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     for seed in out.seeds.tolist():
-        own = trained(config, net, seed, out.log)
+        own = trained(config, net, given, seed, out.log)
         told: dict[str, networks.Said] = {}
         for kind, reads in kinds.items():
             one = networks.said(readers[reads], own.params[kind], own.extra[kind], held)
@@ -188,9 +212,26 @@ def main(config: Config, out: Any) -> runs.Result:
     steered = steer(config, net, own, indexes[CODES], results, starts, vectors)
     out.log("steered")
     view(net, own, indexes[CODES], results, steered, starts, config)
-    rows = summary(scored, held, used, results, steered, config)
+    found = summary(scored, held, used, results, steered, config)
     report(out, scored, held, results, steered, own)
-    return runs.Result(QUESTION, answer(rows, results, steered), rows)
+    said = answer(found, results, steered) + caution(config, tokenizer)
+    return runs.Result(QUESTION, said, found)
+
+
+def caution(config: Config, tokenizer: data.Tokenizer) -> str:
+    """What is to be known of a base that was not trained here."""
+    if config.model == TRAINED:
+        return ""
+    begin = (
+        " Texts stand without what its tokenizer begins a text with: what the base itself needs is "
+        "too high for that, what continues it has learned to do without."
+        if tokenizer.begin
+        else ""
+    )
+    return (
+        " The base is a published or saved model, which may have been trained on the held-out "
+        f"files.{begin}"
+    )
 
 
 def steer(
@@ -199,7 +240,7 @@ def steer(
 ) -> dict[steering.Setting, steering.Outcome]:  # fmt: skip
     """All continuations, towards the concepts that have a code."""
     chosen = {
-        name: steering.chosen_codes(results[name], config.layers)
+        name: steering.chosen_codes(results[name], net.model.config.layers)
         for name in config.steered
         if name in results and results[name].found.hits
     }
@@ -222,7 +263,7 @@ def summary(
     """Every number with its interval and what it is to be read against."""
     seeds = len(scored[BASE])
     where = {"seeds of training": seeds}
-    sizes = np.full(len(held.tokens), float(held.tokens.shape[1] - 1))
+    sizes = held.sizes
     mean = {kind: rows.mean(0) for kind, rows in scored.items()}
     n, base = len(sizes), float(mean[EXTRA].sum() / sizes.sum())
     rows = []
@@ -370,13 +411,12 @@ def report(
     results: Mapping[str, concepts.Searched], steered: Mapping[Any, Any], own: Trained,
 ) -> None:  # fmt: skip
     """Figures, tables and samples."""
-    size = held.tokens.shape[1] - 1
     mean = {kind: rows.mean(0) for kind, rows in scored.items()}
     order = (BASE, CODES, TOPK, SAMPLED)
     names = list(dict.fromkeys(s.concept for s in steered))
     with figures.style():
         drawn = {
-            "cost": pictures.cost_figure({k: mean[k] - mean[EXTRA] for k in order}, size),
+            "cost": pictures.cost_figure({k: mean[k] - mean[EXTRA] for k in order}, held.sizes),
             "concepts": pictures.concepts_figure(results),
             "steering": pictures.steering_figure(steered, names),
         }
@@ -408,6 +448,45 @@ def report(
 
 
 SHOWN = 4  # prompts of each setting
+ENDS = 5  # tokens that a code raises most, and lowers most
+
+
+def effects_of(config: Any, params: Any, books: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By site the tokens whose logits each code changes most, straight through the final norm.
+
+    Left out are heads whose sum goes through a norm of its own: a code has no one effect there.
+    """
+    scale = np.asarray(params["final"]["scale"]) + (config.norm == "rms_1p")
+    head = params["embed"]["table"] if config.tied else params["head"]["kernel"].T
+    table = np.asarray(head) * scale
+    table -= table.mean(0)  # only differences between tokens count
+    if config.norm == "layer":
+        table -= table.mean(1, keepdims=True)
+    kernel = np.asarray(params["blocks"]["attn"]["out"]["kernel"])
+    heads = kernel.reshape(config.layers, config.heads, -1, config.width)
+    effects = {}
+    for site in books:
+        if site == HEADS and config.out_norm:
+            continue
+        codes = np.asarray(books[site]["codes"] * books[site]["scale"][..., None, None])
+        if site == HEADS:
+            codes = codes @ heads
+        shape = (*codes.shape[:-1], 2 * ENDS)
+        ids, values = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        for at in np.ndindex(shape[:-2]):  # all at once would be codes x vocabulary numbers
+            change = codes[at] @ table.T
+            ids[at] = extremes(change)
+            values[at] = np.take_along_axis(change, ids[at], axis=-1)
+        effects[site] = ids, values
+    return effects
+
+
+def extremes(change: np.ndarray) -> np.ndarray:
+    """The places of the largest and the smallest values of each row, the largest first."""
+    order = np.argpartition(-change, (ENDS - 1, change.shape[-1] - ENDS), axis=-1)
+    ends = np.concatenate([order[:, :ENDS], order[:, -ENDS:]], axis=-1)
+    by_size = np.argsort(-np.take_along_axis(change, ends, axis=-1), axis=-1, kind="stable")
+    return np.take_along_axis(ends, by_size, axis=-1)
 
 
 def view(
@@ -415,20 +494,7 @@ def view(
     steered: Mapping[Any, Any], starts: np.ndarray, config: Config,
 ) -> None:  # fmt: skip
     """What `activjax codes` shows beside the index."""
-    params, books = own.params[CODES], own.extra[CODES]
-    table = np.asarray(params["embed"]["table"]) * np.asarray(params["final"]["scale"])
-    out_of_heads = np.asarray(params["blocks"]["attn"]["out"]["kernel"])
-    heads = out_of_heads.reshape(config.layers, config.heads, -1, config.width)
-    effects = {}
-    for site in books:
-        codes = np.asarray(books[site]["codes"] * books[site]["scale"][..., None, None])
-        if site == HEADS:
-            codes = codes @ heads
-        change = codes @ table.T
-        change -= change.mean(-1, keepdims=True)
-        order = np.argsort(-change, axis=-1, kind="stable")
-        ends = np.concatenate([order[..., :5], order[..., -5:]], axis=-1)
-        effects[site] = ends, np.take_along_axis(change, ends, axis=-1)
+    effects = effects_of(net.model.config, own.params[CODES], own.extra[CODES])
     records = []
     for concept in dict.fromkeys(s.concept for s in steered):
         for way in steering.WAYS:
@@ -444,7 +510,7 @@ def view(
                 texts = {name: o.texts[number] for name, o in outcomes.items()}
                 records.append(
                     {
-                        "prompt": text.CODER.decode(start),
+                        "prompt": net.tokenizer.decode(start),
                         "setting": f"{concept}: {way}; vectors {added}",
                         "others": {steering.ADDED: texts.pop(steering.ADDED)},
                         **texts,
@@ -459,7 +525,10 @@ def view(
 
 
 def sites(config: Config) -> Any:
-    """The decoder, for `activjax sites`."""
-    model = network(config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    """The decoder, for `activjax sites`; no parameters are made or read."""
+    if config.model == TRAINED:
+        model = network(config)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+    else:
+        model, params, _ = decoders.of(config.model).abstract()
     return model.apply, (params, jax.ShapeDtypeStruct((config.batch, config.context), jnp.int32))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from codebook_text_data import CONCEPTS, Held
-from codebook_text_models import CODES, SAMPLED, TOPK, Network, Said, vocabulary
+from codebook_text_models import CODES, SAMPLED, TOPK, Network, Said
 
 from activjax import stats
 from activjax.codebooks import (
@@ -37,9 +37,9 @@ SHARES = np.geomspace(0.001, 0.5, 24)
 
 def indexed(net: Network, held: Held, told: Said, path: Path, **meta: Any) -> Index:
     """An index of all excerpts, an example each."""
-    layers = net.model.config.layers
+    layers, vocabulary = net.model.config.layers, held.vocabulary(net.model.config.vocab)
     layout = {s: Layout((layers,), one.groups, one.codes, one.k) for s, one in net.spec.items()}
-    with IndexWriter(path, layout, vocabulary=vocabulary(), meta=meta, overwrite=True) as writer:
+    with IndexWriter(path, layout, vocabulary=vocabulary, meta=meta, overwrite=True) as writer:
         writer.add(held.tokens, told.traces)
     return open_index(path)
 
@@ -65,7 +65,7 @@ class Best:
 
 
 def measured(name: str, on: np.ndarray, marked: np.ndarray, chosen: float) -> Best:
-    """How a unit that is on for some bytes goes with the bytes of a concept.
+    """How a unit that is on for some tokens goes with the tokens of a concept.
 
     Args:
         name: of the unit.
@@ -138,7 +138,7 @@ def of_first(hit: Hit | None) -> float:
 
 
 def chosen(index: Index, hit: Hit | None, second: np.ndarray) -> tuple[str, np.ndarray]:
-    """A code's name, and the bytes of the second half that chose it."""
+    """A code's name, and the tokens of the second half that chose it."""
     on = np.zeros(len(index.tokens), bool)
     if hit is not None:
         code = hit.code
@@ -147,7 +147,7 @@ def chosen(index: Index, hit: Hit | None, second: np.ndarray) -> tuple[str, np.n
 
 
 def dealt(hit: Hit | None) -> Best:
-    """The best code for labels dealt at random: then bytes are independent, as Wilson has it."""
+    """The best code for labels dealt at random: then tokens are independent, as Wilson has it."""
     if hit is None:
         return Best("none", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 0.0)
     s = hit.reported
@@ -200,7 +200,7 @@ def _beyond(values: np.ndarray, limit: Any, side: int) -> np.ndarray:
 
 
 def usage(index: Index) -> tuple[np.ndarray, np.ndarray]:
-    """Share of codes that no held-out byte chose, and perplexity, of every codebook."""
+    """Share of codes that no held-out token chose, and perplexity, of every codebook."""
     dead, perplexity = [], []
     for book in index.codebooks():
         share = book.counts / max(book.counts.sum(), 1)

@@ -1,7 +1,8 @@
 """Text for `codebook_text.py`: rows to train on, excerpts of held-out files, and what they show.
 
 Every held-out excerpt is one example, so that whatever is chosen on some excerpts is measured on
-other files. A byte of an excerpt is seen in one window, with half a window before it.
+other files. A token of an excerpt is seen in one window, with half a window before it. A token has
+a concept if one of its bytes has it, which takes a tokenizer that loses no byte of a text.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import functools
 import io
 import re
 import tokenize
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from activjax import data
 
@@ -64,15 +66,39 @@ class Held:
 
     Attributes:
         names: of the files.
-        tokens: the bytes, `[documents, size]`.
-        context: bytes of a window; windows begin half of it apart.
-        masks: for each concept that the tokenizer tells, which bytes have it, as `tokens`.
+        tokens: the ids, `[documents, size]`.
+        context: tokens of a window; windows begin half of it apart.
+        masks: for each concept that Python's tokenizer tells, which tokens have it, as `tokens`.
+        pieces: what each id of them stands for.
+        tokenizer: of the ids.
     """
 
     names: tuple[str, ...]
     tokens: Int[np.ndarray, "documents size"]
     context: int
     masks: dict[str, Bool[np.ndarray, "documents size"]]
+    pieces: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    tokenizer: data.Tokenizer = CODER
+
+    @property
+    def sizes(self) -> Float[np.ndarray, " documents"]:
+        """Bytes of each excerpt without its first token, which is not predicted."""
+        return self.tokenizer.byte_lengths[self.tokens[:, 1:]].sum(1).astype(np.float64)
+
+    @property
+    def ends_line(self) -> Bool[np.ndarray, "documents size"]:
+        """Which tokens end with a line."""
+        ids = [i for i, piece in self.pieces.items() if piece.endswith(b"\n")]
+        return np.isin(self.tokens, ids)
+
+    def vocabulary(self, size: int) -> list[bytes]:
+        """What every one of a model's `size` ids stands for, exactly for those in the excerpts."""
+        known = range(min(size, self.tokenizer.vocab))
+        if self.tokenizer == CODER:
+            own = [bytes([i]) if i < CODER.end else b"" for i in known]
+        else:
+            own = [self.pieces.get(i) or self.tokenizer.decode([i]).encode() for i in known]
+        return own + [b""] * (size - len(own))
 
     @property
     def windows(self) -> Int[np.ndarray, "rows context"]:
@@ -117,33 +143,69 @@ def split(held_out: float, modules: int | None) -> tuple[data.Corpus, data.Corpu
     return corpus.split(held_out)
 
 
-def excerpts(held: data.Corpus, documents: int, size: int, context: int) -> Held:
+def excerpts(
+    held: data.Corpus, documents: int, size: int, context: int, tokenizer: data.Tokenizer = CODER
+) -> Held:
     """One excerpt, from a random line on, of each of the first files that are long enough."""
     if (size - context) % (context // 2) or size < context:
         raise ValueError(
-            f"excerpt: expected {context} + a multiple of {context // 2} bytes, so that windows "
+            f"excerpt: expected {context} + a multiple of {context // 2} tokens, so that windows "
             f"fit, got {size}"
         )
-    names, tokens, masks = [], [], []
+    names, tokens, masks, pieces = [], [], [], {}
     for name, text in held_files(held):
-        raw = CODER.encode(text)
-        lines = np.flatnonzero(raw[: len(raw) - size] == ord("\n")) + 1
-        marks = None if len(raw) < size or not len(lines) else marked(text)
+        ids, raw, ends = in_bytes(tokenizer, text)
+        starts = ends - tokenizer.byte_lengths[ids]
+        after = np.flatnonzero(raw[starts[1 : len(ids) - size + 1] - 1] == ord("\n")) + 1
+        marks = None if len(ids) < size or not len(after) else marked(text)
         if marks is None:
             continue
-        start = int(np.random.default_rng([*name.encode()]).choice(lines))
+        start = int(np.random.default_rng([*name.encode()]).choice(after))
+        kept = slice(start, start + size)
         names.append(name)
-        tokens.append(raw[start : start + size])
-        masks.append({k: v[start : start + size] for k, v in marks.items()})
+        tokens.append(ids[kept])
+        whole, lead = raw.tobytes(), np.zeros(len(raw) - len(text.encode()), bool)
+        masks.append({
+            k: any_of(np.concatenate([lead, v]), starts[kept], ends[kept]) for k, v in marks.items()
+        })  # fmt: skip
+        pieces |= {int(i): whole[a:b] for i, a, b in zip(ids[kept], starts[kept], ends[kept])}
         if len(names) == documents:
             break
     if len(names) < 4:
         raise ValueError(
-            f"documents: {len(names)} held-out files have {size} bytes and can be tokenized, "
+            f"documents: {len(names)} held-out files have {size} tokens and can be tokenized, "
             "expected at least 4: shorten excerpts, or hold more out"
         )
     stacked = {k: np.stack([m[k] for m in masks]) for k in masks[0]}
-    return Held(tuple(names), np.stack(tokens), context, stacked)
+    return Held(tuple(names), np.stack(tokens), context, stacked, pieces, tokenizer)
+
+
+def in_bytes(
+    tokenizer: data.Tokenizer, text: str
+) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, " bytes"], Int[np.ndarray, " n"]]:
+    """A text's ids, its bytes as they have them, and where each of them ends in these.
+
+    Raises:
+      ValueError: the tokenizer loses some of the text: no byte could be said to have a concept.
+    """
+    ids, raw = tokenizer.encode(text), text.encode()
+    ends = np.cumsum(tokenizer.byte_lengths[ids], dtype=np.int64)
+    more = int(ends[-1]) - len(raw) if len(ids) else 0
+    # some put a space before a text, and take it away again
+    if more not in (0, 1) or (tokenizer != CODER and tokenizer.decode(ids) != text):
+        raise ValueError(
+            "model: its tokenizer does not give a text back as it was; this experiment marks bytes "
+            "of programs, and needs one of bytes, byte-level, or with a token for every byte"
+        )
+    return ids, np.frombuffer(b" " * more + raw, np.uint8), ends
+
+
+def any_of(
+    marked: Bool[np.ndarray, " bytes"], starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
+    """Which tokens have a marked byte."""
+    before = np.concatenate([[0], np.cumsum(marked)])
+    return before[ends] > before[starts]
 
 
 def held_files(held: data.Corpus) -> list[tuple[str, str]]:
@@ -195,6 +257,6 @@ def marked(text: str) -> dict[str, Bool[np.ndarray, " bytes"]] | None:
     return found
 
 
-def rows(train: data.Corpus, length: int) -> data.Packed:
+def rows(train: Iterable[str], length: int, tokenizer: data.Tokenizer = CODER) -> data.Packed:
     """The training files, end to end, in rows."""
-    return data.pack([CODER.encode(t) for t in train], length, end=CODER.end)
+    return data.pack([tokenizer.encode(t) for t in train], length, end=tokenizer.end)

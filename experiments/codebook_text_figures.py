@@ -18,7 +18,7 @@ CAPTIONS = {
     "cost": "Bits a byte of held-out excerpts more than the base that was trained on for as many "
     "steps needs for them. Dots: mean over all bytes; bars: 95 % over excerpts.",
     "concepts": "F1 of the best single unit for each concept, chosen on half of the excerpts, "
-    "measured on the others. Bars: 95 % over excerpts; for shuffled labels over bytes.",
+    "measured on the others. Bars: 95 % over excerpts; for shuffled labels over tokens.",
     "steering": "Share of sampled continuations that show the concept, against bits a byte that "
     "the base needs for them (left: more fluent, or duller). Codes: least similar choice or all "
     "choices replaced, in one codebook or several. Vectors: the mean difference of activations, "
@@ -26,12 +26,12 @@ CAPTIONS = {
 }
 
 
-def cost_figure(differences: Mapping[str, np.ndarray], size: int) -> Any:
-    """Paired differences in bits a byte, `{kind: [documents]}` of sums of bits."""
+def cost_figure(differences: Mapping[str, np.ndarray], sizes: np.ndarray) -> Any:
+    """Paired differences in bits a byte, `{kind: [documents]}` of sums of bits; their bytes."""
     fig, ax = plt.subplots(figsize=(6.4, 0.6 + 0.5 * len(differences)))
     names = list(differences)[::-1]
     for y, bits in enumerate(map(differences.__getitem__, names)):
-        value, low, high = stats.ratio_interval(bits, np.full(len(bits), float(size)))
+        value, low, high = stats.ratio_interval(bits, sizes)
         ax.errorbar(
             value, y, xerr=[[value - low], [high - value]], fmt="o", capsize=3,
             color=figures.COLOURS[0],
@@ -43,7 +43,7 @@ def cost_figure(differences: Mapping[str, np.ndarray], size: int) -> Any:
     ends = [x for x in (-0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 2, 4) if x >= ax.get_xlim()[0]]
     ax.set_xticks(ends, [f"{x:g}" for x in ends])
     ax.set_xticks([], minor=True)
-    top = max(float(b.sum() / size / len(b)) for b in differences.values())
+    top = max(float(b.sum() / sizes.sum()) for b in differences.values())
     ax.set_xlim(min(-0.06, ax.get_xlim()[0]), max(0.12, 1.4 * top))
     ax.set_xlabel("more bits a byte than the base")
     return fig

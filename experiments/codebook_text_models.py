@@ -34,12 +34,14 @@ class Network:
         spec: codebooks, and with the same sizes the TopK bottlenecks.
         rows: text to train on.
         batch: rows of a step.
+        tokenizer: of the text.
     """
 
     model: models.Decoder
     spec: dict[str, codebooks.Spec]
     rows: data.Packed
     batch: int
+    tokenizer: data.Tokenizer = CODER
 
     @property
     def batches(self) -> data.Batches:
@@ -57,7 +59,7 @@ class Network:
 
     def sample(self, key: Array, most: int = 8192) -> tuple[Array, Array]:
         """Rows of about as many tokens, for first codes."""
-        n = min(len(self.rows.tokens), max(1, most // self.model.config.context))
+        n = min(len(self.rows.tokens), max(1, most // (self.rows.tokens.shape[1] - 1)))
         tokens, segments = self.taken(jax.random.permutation(key, len(self.rows.tokens))[:n])
         return tokens[:, :-1], segments[:, :-1]
 
@@ -234,7 +236,7 @@ class Said:
     """What a model says of all excerpts.
 
     Attributes:
-        bits: for each byte but the first, `[documents, size - 1]`.
+        bits: for each token but the first, `[documents, size - 1]`.
         traces: by site, ids and similarities `[layers, documents, size, groups, k]`.
         acts: by site, activations `[documents, size, layers, d]` in float16.
     """
@@ -295,8 +297,3 @@ def said(read: Callable[..., Any], params: Any, extra: Any, held: Held, size: in
         {s: (by_layer(ids), by_layer(values)) for s, (ids, values) in traces.items()},
         {name: whole(a) for name, a in acts.items()},
     )
-
-
-def vocabulary() -> list[bytes]:
-    """What every token id stands for."""
-    return [*(bytes([i]) for i in range(CODER.end)), b""]

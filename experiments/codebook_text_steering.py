@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from codebook_text_concepts import Searched
-from codebook_text_data import CODER, CONCEPTS, Held
+from codebook_text_data import CONCEPTS, Held
 from codebook_text_models import MLP, Network
 from jaxtyping import Array, Bool, Float, Int
 
@@ -97,8 +97,7 @@ def prompts(
     for name in held.masks:
         inside |= marks.get(name, held.masks[name])
     for document in np.flatnonzero(second):
-        row = held.tokens[document]
-        ends = np.flatnonzero((row == ord("\n")) & ~inside[document])
+        ends = np.flatnonzero(held.ends_line[document] & ~inside[document])
         places += [(document, end) for end in ends if end + 1 >= length]
     if len(places) < n:
         raise ValueError(f"prompts: {len(places)} lines end outside strings, {n} are wanted")
@@ -116,7 +115,7 @@ class Steering:
         plain: parameters of the same decoder continued without codes, for added vectors.
         judge: parameters of the base, which says how fluent a continuation is.
         prompts: `[n, length]`.
-        new: bytes to continue them by.
+        new: tokens to continue them by.
         temperature: of the samples.
     """
 
@@ -126,8 +125,9 @@ class Steering:
     ):  # fmt: skip
         self.net, self.plain, self.judge, self.prompts = net, plain, judge, prompts
         self.params, self.books = steered
-        self.start = prompts.shape[1] - 1  # what this position says is the first new byte
+        self.start = prompts.shape[1] - 1  # what this position says is the first new token
         config = net.model.config
+        self.room = min(config.context, prompts.shape[1] + new)  # positions of a whole text
         self.layers, self.nothing = config.layers, np.zeros((config.layers, config.width), "f4")
 
         def go_on(params: Any, vectors: Array, key: Array) -> Array:
@@ -156,8 +156,7 @@ class Steering:
     @property
     def own(self) -> codebooks.Overrides:
         """No override, with room for every position."""
-        tokens = (1, self.net.model.config.context)
-        return codebooks.overrides(self.net.spec, self.books, tokens=tokens)
+        return codebooks.overrides(self.net.spec, self.books, tokens=(1, self.room))
 
     def with_codes(self, concept: str, over: codebooks.Overrides) -> Outcome:
         """The model with codes, under an override."""
@@ -173,21 +172,25 @@ class Steering:
         return self._outcome(concept, np.asarray(made))
 
     def put(self, codes: Sequence[Code], way: str) -> codebooks.Overrides:
-        """Codes, the best codebook's first, in place from the prompt's last byte on."""
-        over, after = self.own, np.arange(self.start, self.net.model.config.context)
+        """Codes, the best codebook's first, in place from the prompt's last token on."""
+        over, after = self.own, np.arange(self.start, self.room)
         for code in codes[: WAYS[way]]:
             place = over.fill if way.startswith("fill") else over.replace_last
             over = place(code.site, code.code, layer=code.loop, group=code.group, position=after)
         return over
 
     def _outcome(self, concept: str, new: np.ndarray) -> Outcome:
-        texts = [CODER.decode(row) for row in new]
+        tokenizer = self.net.tokenizer
+        known = new < tokenizer.vocab  # a published model's table may have more rows
+        texts = [tokenizer.decode(row[there]) for row, there in zip(new, known)]
         shows = re.compile(CONCEPTS[concept].shows)
         whole = np.concatenate([self.prompts, new], axis=1)
         nats = np.asarray(self._losses(self.judge, whole)[0], np.float64)[:, self.start :]
+        # a token that stands for no byte, such as a text's end, counts as one
+        sizes = np.where(known, tokenizer.byte_lengths[np.where(known, new, 0)], 0)
         return Outcome(
             np.array([shows.search(text) is not None for text in texts]),
-            nats.mean(1) / math.log(2),
+            nats.sum(1) / np.maximum(sizes, 1).sum(1) / math.log(2),
             texts,
         )
 
@@ -224,7 +227,7 @@ def chosen_codes(searched: Searched, layers: int) -> Chosen:
 
 
 def random_codes(index: Index, codes: Sequence[Code], draws: int) -> list[tuple[Code, ...]]:
-    """Codes that some byte chose, at random, of the same codebooks."""
+    """Codes that some token chose, at random, of the same codebooks."""
     rng = np.random.default_rng(1)
 
     def other(code: Code) -> Code:

@@ -4,6 +4,9 @@ The recipe of "Training Introspective Behavior" (Fonseca Rivera 2025, arXiv 2511
 vectors from "Tell me about {c}", put in at the last prompt token, LoRA, held-out concepts; with the
 mix of trials of its follow-up, in which half of the examples keep what the model did before, and
 with every control. Not reproduced: 8-bit AdamW, dropout, accumulation of gradients.
+
+A model whose tokenizer has a chat template is spoken to by it; another one in the plain frame of
+`templates`, after what its tokenizer begins a text with.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from activjax import data, introspection, models, runs, training
-from activjax.runs import figures
+from activjax import data, introspection, models, runs
+from activjax.runs import decoders, figures
 
 QUESTION = "Can this decoder learn to report, in words, concepts put into its residual stream?"
 RANDOM = "random"
@@ -47,8 +50,15 @@ ALWAYS = ("clean", "mention")  # nothing is put in, so there is no strength
 class Config:
     """What may be set in the YAML file."""
 
-    model: str = runs.static(RANDOM, help="a folder of training.save_model, or random")
-    begin: int | None = runs.static(None, ge=0, help="id before every prompt, if the model has one")
+    model: str | decoders.Pretrained | decoders.Saved = runs.static(
+        RANDOM, help=f"{decoders.HELP}, or random"
+    )
+    begin: int | None = runs.static(
+        None, ge=0, help="id before every prompt; null for what the tokenizer says"
+    )
+    chat: bool | None = runs.static(
+        None, help="speak by the tokenizer's chat template; null: if it has one, and no own frame"
+    )
     names: tuple[str, ...] | None = runs.static(None, help="concepts; None for 60 usual ones")
     held_out: int = runs.static(20, ge=1, help="of the names, the last ones")
     baseline: tuple[str, ...] | None = runs.static(
@@ -83,13 +93,25 @@ class Config:
     def __post_init__(self) -> None:
         if self.reported not in self.tested:
             raise ValueError(f"reported: {self.reported:g} is none of those tested: {self.tested}")
+        if self.chat and (self.begin is not None or own_frame(self.templates)):
+            raise ValueError(
+                "chat: the template makes the whole prompt: leave out begin, templates.frame, "
+                "templates.elicit and templates.before_answer, or set chat: false"
+            )
+
+
+def own_frame(templates: introspection.Templates) -> bool:
+    """Whether the texts around a prompt are not the default ones."""
+    usual = introspection.Templates()
+    return any(
+        getattr(templates, name) != getattr(usual, name)
+        for name in ("frame", "elicit", "before_answer")
+    )
 
 
 def data_files(config: Config) -> list[Path]:
     """The model: its contents enter the run's id."""
-    if config.model == RANDOM:
-        return []
-    return sorted(p for p in Path(config.model).expanduser().rglob("*") if p.is_file())
+    return [] if config.model == RANDOM else decoders.of(config.model).files()
 
 
 def loaded(config: Config) -> tuple[models.Decoder, Any, introspection.Conversation]:
@@ -98,7 +120,7 @@ def loaded(config: Config) -> tuple[models.Decoder, Any, introspection.Conversat
         talk = conversation(config, data.byte_tokenizer())
         model = decoder(config, talk)
         return model, model.init(jax.random.key(0)), talk
-    found = training.load_model(config.model)
+    found = decoders.of(config.model).load()
     talk = conversation(config, found.tokenizer)
     if (context := found.model.config.context) < talk.room:
         raise ValueError(
@@ -108,12 +130,43 @@ def loaded(config: Config) -> tuple[models.Decoder, Any, introspection.Conversat
     return found.model, found.params, talk
 
 
+#: What some templates ask for: no date of today in the prompt, no thoughts before the answer.
+CHAT = {"date_string": "01 Jan 2025", "enable_thinking": False}
+
+
 def conversation(config: Config, tokenizer: data.Tokenizer) -> introspection.Conversation:
     """How one speaks with the model."""
     named = [config.names] if config.names else []
-    return introspection.conversation(
-        tokenizer, *named, templates=config.templates, steps=config.answer, begin=config.begin
+    chat = config.chat
+    if chat is None:
+        own = config.begin is not None or own_frame(config.templates)
+        chat = bool(tokenizer.chats.templates) and not own
+    if not chat:
+        return introspection.conversation(
+            tokenizer, *named, templates=config.templates, steps=config.answer, begin=config.begin
+        )
+
+    def prompt(text: str) -> str:
+        return tokenizer.chat([{"role": "user", "content": text}], **CHAT)
+
+    texts = dataclasses.replace(
+        config.templates, frame=prompt("{text}"), elicit=prompt("Tell me about {c}."),
+        before_answer="",
+    )  # fmt: skip
+    talk = introspection.conversation(
+        tokenizer, *named, templates=texts, steps=config.answer, begin=()
     )
+    talk.stop = (*talk.stop, *turn_end(tokenizer, talk.pad))
+    return talk
+
+
+def turn_end(tokenizer: data.Tokenizer, pad: int) -> tuple[int, ...]:
+    """The special token after an answer in a conversation, where it is not the document's end."""
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "(answer)"}]
+    text = tokenizer.chat(turns, add_generation_prompt=False, **CHAT)
+    after = tokenizer.encode(text.rpartition("(answer)")[2], parse_special=True).tolist()
+    special = {*tokenizer.special.values()} - {tokenizer.end, pad}
+    return tuple(i for i in after[:1] if i in special)
 
 
 def decoder(config: Config, talk: introspection.Conversation) -> models.Decoder:
@@ -326,7 +379,12 @@ def loss(curves: Mapping[str, np.ndarray]) -> Any:
 
 
 def sites(config: Config) -> Any:
-    """The decoder, for `activjax sites`."""
-    model, params, talk = loaded(config)
-    shapes = jax.eval_shape(lambda: params)
-    return model.apply, (shapes, jax.ShapeDtypeStruct((1, talk.room), jnp.int32))
+    """The decoder, for `activjax sites`; no parameters are made or read."""
+    if config.model == RANDOM:
+        talk = conversation(config, data.byte_tokenizer())
+        model, size = decoder(config, talk), talk.room
+        params = jax.eval_shape(model.init, jax.random.key(0))
+    else:
+        model, params, tokenizer = decoders.of(config.model).abstract()
+        size = 8 if tokenizer is None else conversation(config, tokenizer).room
+    return model.apply, (params, jax.ShapeDtypeStruct((1, size), jnp.int32))

@@ -7,6 +7,10 @@ alarms, beside what chance gives, and beside controls that show whether the numb
 a classifier that never sees the model, and attacks fitted on shuffled labels. With `model: demo` a
 small decoder is trained first, on half of some lines of the Python standard library.
 
+A published model is given float32 parameters unless `param_dtype` says otherwise: one of the
+attacks takes a step along a gradient, which bfloat16 would round away. Where its tokenizer begins a
+text with a token of its own, every text has it, and what the model says after it counts.
+
 What is found is a lower bound: who can train models like this one attacks better (`lira`, `rmia`).
 """
 
@@ -25,10 +29,11 @@ import numpy as np
 import optax
 
 from activjax import data, membership, models, runs, stats, training
-from activjax.runs import figures
+from activjax.runs import decoders, figures
 
 QUESTION = "How well can an attacker tell which texts this model was trained on?"
 DEMO = "demo"
+PRECISE = "float32"
 #: Fewer on a side, and an area has an interval too wide to say anything.
 LEAST = 20
 #: Steps whose drift the attack sees: one of length 1, and one along the gradient itself.
@@ -51,10 +56,14 @@ WORDS = {
 class Config:
     """What may be set in the YAML file."""
 
-    model: str = runs.static(DEMO, help="a folder of training.save_model, or demo")
+    model: str | decoders.Pretrained | decoders.Saved = runs.static(
+        DEMO, help=f"{decoders.HELP}, or demo"
+    )
     members: str = runs.static(DEMO, help="texts it was trained on: .txt, .jsonl, .parquet")
     candidates: str = runs.static(DEMO, help="texts like them that it was not trained on")
-    reference: str | None = runs.static(None, help="folder of a model that saw neither")
+    reference: str | decoders.Pretrained | decoders.Saved | None = runs.static(
+        None, help="a model that saw neither, given in the same way"
+    )
     unit: Literal["line", "paragraph", "document"] = runs.static(
         "line", help="what one text is: of a text file each line, each paragraph, or all of it"
     )
@@ -79,11 +88,10 @@ class Config:
 
 def data_files(config: Config) -> list[Path]:
     """The texts and the models: their contents enter the run's id."""
-    if config.model == DEMO:
-        return list(data.stdlib().files)
-    found = [*data.corpus(config.members).files, *data.corpus(config.candidates).files]
-    for folder in filter(None, (config.model, config.reference)):
-        found += sorted(p for p in Path(folder).expanduser().rglob("*") if p.is_file())
+    lists = ["stdlib"] if config.model == DEMO else [config.members, config.candidates]
+    found = [file for one in lists for file in data.corpus(one).files]
+    for model in (config.model, config.reference):
+        found += [] if model in (None, DEMO) else decoders.of(model).files()
     return found
 
 
@@ -157,7 +165,7 @@ def check_apart(places: list[str], member: np.ndarray, groups: np.ndarray) -> No
         )
 
 
-def demonstration(config: Config) -> tuple[training.Trained, Texts]:
+def demonstration(config: Config) -> tuple[models.Loaded, Texts]:
     """Pieces of the standard library's docstrings, and a decoder trained on half of them."""
     tokenizer = data.byte_tokenizer()
     found: dict[str, str] = {}
@@ -189,7 +197,7 @@ def demonstration(config: Config) -> tuple[training.Trained, Texts]:
     )
     params = jax.tree.map(lambda a: a[0], trained.params)
     groups = membership.near_duplicates(texts)
-    return training.Trained(model, params, tokenizer), Texts(texts, places, member, groups, (0, 0))
+    return models.Loaded(model, params, tokenizer), Texts(texts, places, member, groups, (0, 0))
 
 
 def docstring_pieces(name: str, text: str) -> list[tuple[str, str]]:
@@ -207,12 +215,18 @@ def docstring_pieces(name: str, text: str) -> list[tuple[str, str]]:
 def laid_out(
     texts: list[str], tokenizer: data.Tokenizer, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens `[n, length]`, the text's end and padding after it, and 1 where there is text."""
+    """Tokens `[n, length]`, the text's end and padding after it, and 1 where there is text.
+
+    What the tokenizer begins a text with stands before it, and is not of it.
+    """
     tokens = np.full((len(texts), length), tokenizer.end, np.int32)
     inside = np.zeros((len(texts), length), np.int32)
+    first = len(tokenizer.begin)
+    tokens[:, :first] = tokenizer.begin
     for row, text in enumerate(texts):
-        ids = tokenizer.encode(text)[:length]
-        tokens[row, : len(ids)], inside[row, : len(ids)] = ids, 1
+        ids = tokenizer.encode(text)[: length - first]
+        there = slice(first, first + len(ids))
+        tokens[row, there], inside[row, there] = ids, 1
     return tokens, inside
 
 
@@ -225,11 +239,12 @@ def _logits(apply: Any, params: Any, tokens: Any) -> Any:
 
 
 def scores_of(
-    trained: training.Trained, reference: training.Trained | None, texts: list[str]
+    trained: models.Loaded, reference: models.Loaded | None, texts: list[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[str, ...]]:
     """Every score of every text, and the drift's features with their names."""
     model, params, tokenizer = trained
-    length = min(model.config.context + 1, max(len(tokenizer.encode(t)) for t in texts))
+    longest = len(tokenizer.begin) + max(len(tokenizer.encode(t)) for t in texts)
+    length = min(model.config.context + 1, longest)
     tokens, inside = laid_out(texts, tokenizer, length)
     x, y, mask = tokens[:, :-1], tokens[:, 1:], inside[:, 1:] > 0
     seen = [tokenizer.decode(row[there > 0]) for row, there in zip(tokens, inside)]
@@ -301,9 +316,9 @@ def main(config: Config, out: Any) -> runs.Result:
     if config.model == DEMO:
         trained, texts = demonstration(config)
     else:
-        trained = training.load_model(config.model)
+        trained = decoders.of(config.model).load(param_dtype=PRECISE)
         texts = texts_of(config, trained.tokenizer)
-    reference = None if config.reference is None else training.load_model(config.reference)
+    reference = None if config.reference is None else decoders.of(config.reference).load()
     if reference is not None and reference.tokenizer != trained.tokenizer:
         raise runs.ExperimentError("reference: it has another tokenizer than the model")
     scores, drift, names = scores_of(trained, reference, texts.texts)
@@ -502,8 +517,8 @@ def answer(
 def sites(config: Config) -> Any:
     """The model, for `activjax sites`."""
     if config.model == DEMO:
-        model: Any = models.decoder(vocab=257, context=48, layers=2, width=64, heads=4)
+        model = models.decoder(vocab=257, context=48, layers=2, width=64, heads=4)
+        params = jax.eval_shape(model.init, jax.random.key(0))
     else:
-        model = training.load_model(config.model).model
-    params = jax.eval_shape(model.init, jax.random.key(0))
+        model, params, _ = decoders.of(config.model).abstract()
     return model.apply, (params, jax.ShapeDtypeStruct((1, 8), jnp.int32))

@@ -23,4 +23,9 @@ from activjax.data._sources import jsonl as jsonl, parquet as parquet, text_file
 from activjax.data._stdlib import stdlib as stdlib
 from activjax.data._stream import TextStream as TextStream
 from activjax.data._tokenizer import Tokenizer as Tokenizer, byte_tokenizer as byte_tokenizer
+from activjax.data._tokenizer_files import (
+    TOKENIZER_FILES as TOKENIZER_FILES,
+    copy_tokenizer as copy_tokenizer,
+    tokenizer_files as tokenizer_files,
+)
 from activjax.data._windows import Windows as Windows, windows as windows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,21 @@ from typing import Any
 from activjax.data._chat import Chats
 
 _MOST_BYTES = 200_000_000  # of a file; the largest published ones have a fifth of it
+
+#: Files that belong to a tokenizer, as globs in its folder; the last says when answers end.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "generation_config.json",
+)
 
 #: What files name a token for; chat templates know it by the same name.
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -32,6 +48,26 @@ class Beside:
     names: Mapping[str, str]
     special: tuple[str, ...]
     chats: Chats
+
+
+def tokenizer_files(folder: str | Path) -> list[Path]:
+    """The files of a tokenizer that a folder has."""
+    folder = Path(folder).expanduser()
+    found = (path for pattern in TOKENIZER_FILES for path in sorted(folder.glob(pattern)))
+    return [path for path in found if path.is_file()]
+
+
+def copy_tokenizer(source: str | Path, folder: str | Path) -> None:
+    """Copy a tokenizer's files, in the place of those of another."""
+    source, folder = Path(source).expanduser(), Path(folder).expanduser()
+    if source.resolve() == folder.resolve():
+        return
+    for path in tokenizer_files(folder):
+        path.unlink()
+    for path in tokenizer_files(source):
+        to = folder / path.relative_to(source)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, to)
 
 
 def read(path: Path) -> str:

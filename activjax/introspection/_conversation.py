@@ -31,14 +31,16 @@ class Conversation(Talk):
 
     def __init__(
         self, tokenizer: Tokenizer, names: Iterable[str], templates: Templates, steps: int,
-        begin: int | None,
+        begin: int | Sequence[int] | None,
     ):  # fmt: skip
         self.tokenizer, self.templates, self.steps = tokenizer, templates, steps
         self.names = checked_names(names)
         templates.check(self.names)
-        if begin is not None and not 0 <= begin < tokenizer.vocab:
-            raise ValueError(f"begin: expected an id from 0 to {tokenizer.vocab - 1}, got {begin}")
-        self._begin = () if begin is None else (begin,)
+        begin = tokenizer.begin if begin is None else begin
+        self._begin = tuple(begin) if isinstance(begin, Sequence) else (begin,)
+        for i in self._begin:
+            if not 0 <= i < tokenizer.vocab:
+                raise ValueError(f"begin: expected an id from 0 to {tokenizer.vocab - 1}, got {i}")
         self.stop = (tokenizer.end,)
         self.reader = Reader(self.names, claims=templates.claims, denials=templates.denials)
         said = [templates.report.replace("{c}", name) for name in self.names]
@@ -165,14 +167,17 @@ class Conversation(Talk):
         before = t.frame.partition("{text}")[2] + t.before_answer + before if before else ""
         if not before:
             before, text = t.frame.partition("{text}")[2], t.before_answer + text
-        head = self.tokenizer.encode(before).tolist()
-        whole = self.tokenizer.encode(before + text).tolist()
+        head, whole = self._ids(before), self._ids(before + text)
         if whole[: len(head)] == head:
             return whole[len(head) :]
-        return self.tokenizer.encode(text).tolist()
+        return self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
+        # the special tokens of a frame that a chat template made are meant as such
+        return self.tokenizer.encode(text, parse_special=True).tolist()
 
     def _prompt(self, text: str) -> Int32[np.ndarray, " k"]:
-        return np.array([*self._begin, *self.tokenizer.encode(text).tolist()], np.int32)
+        return np.array([*self._begin, *self._ids(text)], np.int32)
 
     def _framed(self, text: str) -> Int32[np.ndarray, " k"]:
         return self._prompt(self.templates.frame.replace("{text}", text))
@@ -266,7 +271,7 @@ def conversation(
     *,
     templates: Templates | None = None,
     steps: int = 24,
-    begin: int | None = None,
+    begin: int | Sequence[int] | None = None,
 ) -> Conversation:
     """Ask any decoder about its thoughts in plain text.
 
@@ -277,9 +282,11 @@ def conversation(
       tokenizer: of the model.
       names: the concepts; by default 60 everyday nouns that need no article, 40 to train with
         and 20 to hold out.
-      templates: the texts; None for those of Fonseca Rivera 2025 and our own.
+      templates: the texts; None for those of Fonseca Rivera 2025 and our own. Special tokens that
+        they spell out are read as such.
       steps: new tokens that an answer may take.
-      begin: id put before every prompt, which some published models need ("bos").
+      begin: id or ids put before every prompt, which some published models need ("bos"); None for
+        what the tokenizer's files say, `()` for nothing.
 
     Raises:
       ValueError: names that are none, empty, or the same twice; a text that names a concept where

@@ -287,6 +287,8 @@ def data_hash(experiment: Experiment, config: Any) -> str | None:
         return None
     try:
         return sources.data_hash(data_files(config))
+    except ConfigError as error:
+        raise ConfigError(f"{experiment.label}: {error}") from None
     except OSError as error:
         raise ConfigError(
             f"{experiment.label}: data_files: cannot read {error.filename}: {error.strerror}"

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import functools
 import json
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,9 @@ def _nearest_choice(options: list[str], value: Any) -> str:
     return did_you_mean(value, choices) if isinstance(value, str) else ""
 
 
+_PLAIN = {"str", "int", "float", "bool"}  # pydantic's names of union branches that take no mapping
+
+
 class _Place:
     """Follows one of pydantic's locations, in which names of union branches sit among the keys."""
 
@@ -204,6 +208,8 @@ class _Place:
                     return False
             self.types = branch
             return True
+        if isinstance(self.data, dict) and self.types and part in _PLAIN - set(self.data):
+            return False  # a mapping is meant for the branches that take one
         if self.only_kind and part != "kind":
             return False
         self.only_kind = False
@@ -246,6 +252,8 @@ def type_words(hint: Any) -> str:
         return type_words(typing.get_args(hint)[0])
     if isinstance(hint, type) and not typing.get_args(hint):
         return hint.__name__
+    if isinstance(hint, types.UnionType):
+        return " | ".join(map(type_words, typing.get_args(hint))).replace("NoneType", "None")
     return str(hint).replace("typing.", "")
 
 

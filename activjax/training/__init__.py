@@ -14,11 +14,7 @@ from activjax.training.loop import (
     Loop as Loop,
     run as run,
 )
-from activjax.training.model_folder import (
-    Trained as Trained,
-    load_model as load_model,
-    save_model as save_model,
-)
+from activjax.training.model_folder import load_model as load_model, save_model as save_model
 from activjax.training.step import (
     TrainState as TrainState,
     accuracy as accuracy,

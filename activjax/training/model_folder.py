@@ -2,7 +2,7 @@
 
 model.json          the decoder's configuration, and which tokenizer
 params/             a checkpoint of the parameters
-tokenizer.json      where the tokenizer is not the one of bytes
+tokenizer.json      and what lies beside it, where the tokenizer is not the one of bytes
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from activjax import data
-from activjax.models import Decoder, DecoderConfig, decoder
+from activjax.models import Decoder, DecoderConfig, Loaded, decoder
 from activjax.training import checkpoint
 
-_ABOUT = "model.json"
+#: Written last: a folder that has it is whole.
+ABOUT = "model.json"
+PARAMS = "params"
 _FORMAT = 1
-
-
-class Trained(NamedTuple):
-    """A decoder with its parameters and its tokenizer."""
-
-    model: Decoder
-    params: Any
-    tokenizer: data.Tokenizer
+_BYTES = "bytes"
+_FILE = "tokenizer.json"
 
 
 def save_model(
@@ -43,7 +39,8 @@ def save_model(
       folder: created if missing; what was there of a model is replaced.
       model: the decoder.
       params: its parameters.
-      tokenizer: a `tokenizer.json`, or the folder that holds one; None for bytes.
+      tokenizer: a `tokenizer.json` or the folder of a published tokenizer, whose files are copied,
+        chat templates included; None for bytes.
 
     Returns:
       The folder.
@@ -58,30 +55,41 @@ def save_model(
     if problem := _differs(like, params):
         raise ValueError(f"save_model: the parameters are not this model's: {problem}")
     found = data.byte_tokenizer() if tokenizer is None else data.load_tokenizer(tokenizer)
-    _check_vocabulary("save_model", found, model.config)
-    (folder / _ABOUT).unlink(missing_ok=True)
-    checkpoint.save_tree(folder / "params", params)
+    check_vocabulary("save_model", found, model.config.vocab)
+    (folder / ABOUT).unlink(missing_ok=True)
+    checkpoint.save_tree(folder / PARAMS, params)
     if tokenizer is not None:
-        source = Path(tokenizer).expanduser()
-        source = source / "tokenizer.json" if source.is_dir() else source
-        for path in (source, source.with_name("tokenizer_config.json")):
-            if path.is_file() and path.parent.resolve() != folder.resolve():
-                name = "tokenizer.json" if path == source else path.name
-                shutil.copyfile(path, folder / name)
+        _copy_tokenizer(Path(tokenizer).expanduser(), folder)
+        if data.load_tokenizer(folder, end=found.end) != found:
+            raise ValueError(
+                f"save_model: the files of {tokenizer}, copied to {folder}, give another tokenizer"
+            )
     about = {
         "format": _FORMAT,
         "kind": "decoder",
-        "tokenizer": "bytes" if tokenizer is None else "tokenizer.json",
+        "tokenizer": _BYTES if tokenizer is None else "files",
+        "end": found.end,  # which may have come from a file that belongs to another model
         "config": dataclasses.asdict(model.config),
     }
-    part = folder / (_ABOUT + ".tmp")
+    part = folder / (ABOUT + ".tmp")
     part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / _ABOUT)
+    os.replace(part, folder / ABOUT)
     return folder
 
 
-def load_model(folder: str | Path) -> Trained:
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    """The files of a tokenizer, in the place of those of another one."""
+    data.copy_tokenizer(source if source.is_dir() else source.parent, folder)
+    if source.is_file() and source.resolve() != (folder / _FILE).resolve():
+        shutil.copyfile(source, folder / _FILE)
+
+
+def load_model(folder: str | Path, *, abstract: bool = False) -> Loaded:
     """Read a folder that `save_model` wrote.
+
+    Args:
+      folder: the folder.
+      abstract: `jax.ShapeDtypeStruct`s in the place of parameters, which are not read.
 
     Raises:
       FileNotFoundError: no such folder, or none with a finished model.
@@ -89,12 +97,12 @@ def load_model(folder: str | Path) -> Trained:
       CheckpointError: the parameters are damaged, or of another configuration.
     """
     folder = Path(folder).expanduser()
-    path = folder / _ABOUT
+    path = folder / ABOUT
     if not path.is_file():
-        inside = [p.parent.name for p in folder.glob(f"*/{_ABOUT}")] if folder.is_dir() else []
+        inside = [p.parent.name for p in folder.glob(f"*/{ABOUT}")] if folder.is_dir() else []
         hint = f"; there is one in {folder / inside[0]}" if inside else ""
         raise FileNotFoundError(
-            f"{folder}: no {_ABOUT} there, so no model{hint}. training.save_model writes one"
+            f"{folder}: no {ABOUT} there, so no model{hint}. training.save_model writes one"
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -109,12 +117,16 @@ def load_model(folder: str | Path) -> Trained:
         model = decoder(DecoderConfig(**about["config"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    own = about["tokenizer"]
-    tokenizer = data.byte_tokenizer() if own == "bytes" else data.load_tokenizer(folder / own)
-    _check_vocabulary(str(path), tokenizer, model.config)
+    if about["tokenizer"] == _BYTES:
+        tokenizer = data.byte_tokenizer()
+    else:
+        tokenizer = data.load_tokenizer(folder, end=about.get("end"))
+    check_vocabulary(str(path), tokenizer, model.config.vocab)
     like = jax.eval_shape(model.init, jax.random.key(0))
-    params, _ = checkpoint.load_tree(folder / "params", like)
-    return Trained(model, params, tokenizer)
+    if abstract:
+        return Loaded(model, like, tokenizer)
+    params, _ = checkpoint.load_tree(folder / PARAMS, like)
+    return Loaded(model, params, tokenizer)
 
 
 def _differs(like: Any, params: Any) -> str:
@@ -132,9 +144,17 @@ def _differs(like: Any, params: Any) -> str:
     return ""
 
 
-def _check_vocabulary(what: str, tokenizer: data.Tokenizer, config: DecoderConfig) -> None:
-    if tokenizer.vocab > config.vocab:
+def check_vocabulary(what: str, tokenizer: data.Tokenizer, vocab: int) -> None:
+    """Refuse a tokenizer that can give a text ids which a model does not have.
+
+    Special tokens beyond them are let pass (Gemma 3 has one, for images): no text becomes one.
+
+    Raises:
+      ValueError: begins with `what`.
+    """
+    beyond = tokenizer.byte_lengths[vocab:].any()
+    if beyond or max(tokenizer.end, *tokenizer.begin, 0) >= vocab:
         raise ValueError(
-            f"{what}: the tokenizer has {tokenizer.vocab} ids, the model {config.vocab}: it is "
-            "another model's tokenizer"
+            f"{what}: the tokenizer has {tokenizer.vocab} ids, the model {vocab}: it is another "
+            "model's tokenizer"
         )

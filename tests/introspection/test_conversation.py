@@ -211,6 +211,30 @@ def test_an_id_before_every_prompt(tokenizers):
         conversation(tokenizers["bpe"], NAMES, begin=600)
 
 
+def test_what_begins_a_text_by_default_and_special_tokens_in_a_frame(tmp_path):
+    library = pytest.importorskip("tokenizers")
+    texts = [*Templates().plain, *Templates().paraphrases, Templates().report, Templates().denial]
+    data.train_bpe(texts * 2, 400, path=tmp_path)
+    inner = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    inner.add_special_tokens(["<bos>", "<turn>"])
+    inner.post_processor = library.processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 400)]
+    )
+    inner.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = data.load_tokenizer(tmp_path)
+    own = dataclasses.replace(Templates(), frame="<turn>{text}<turn>", before_answer="")
+    begun, bare = (conversation(tokenizer, NAMES, templates=own, begin=b, steps=60)
+                   for b in (None, ()))  # fmt: skip
+    for talk, first in ((begun, [400, 401]), (bare, [401])):
+        asked = talk.ask([-1], seed=0)
+        real = asked.tokens[0, : asked.last[0] + 1].tolist()
+        assert real[: len(first)] == first
+        assert real.count(401) == 2
+        assert real[-1] == 401
+    np.testing.assert_array_equal(begun.report([0]), bare.report([0]))
+    assert 401 not in begun.report([0])  # it is the prompt's
+
+
 def test_own_words():
     own = parse_templates({
         "report": "Ja, ein Gedanke an {c}!", "claim": "Ja, ein Gedanke an", "denial": "Nein.",

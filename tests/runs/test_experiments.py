@@ -1,11 +1,14 @@
 """Every config of the repository runs, at reduced size, and names its sites."""
 
+import json
 from pathlib import Path
 
+import jax
 import pytest
 import yaml
 
-from activjax import cli
+from activjax import cli, data, models
+from activjax.runs import config as reader
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {
@@ -65,6 +68,10 @@ SMALL = {
         "layers=1", "width=16", "heads=1", "rank=4", "steps=3", "batch=4", "tested=[1.0]",
         "clean=4", "mentions=4", "noises=4", "chunk=8",
     ],
+    "text_statistics": [
+        "model={kind: trained, layers: 2, width: 16, heads: 2, steps: 4}", "documents=10",
+        "excerpts=2", "length=32", "groups=4",
+    ],
     "lm_stdlib": [
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",
@@ -116,3 +123,65 @@ def test_config_runs(name, tmp_path, monkeypatch, capsys):
     assert (folder / "report.html").stat().st_size > 10_000
     assert cli.main(["sites", str(config), *SMALL[name]]) == 0
     assert "float32" in capsys.readouterr().out
+
+
+#: What each experiment that takes a decoder needs beside it, for a published one.
+PUBLISHED = {
+    "membership_audit": ["members=members.txt", "candidates=candidates.txt"],
+    "introspection_text": [
+        "names=[dust, rain, mud, ice, tea, salt]", "held_out=2", "baseline=[water, wood]",
+        "rank=4", "steps=3", "batch=4", "tested=[1.0]", "clean=4", "mentions=4", "noises=4",
+        "chunk=8", "answer=40",
+    ],
+    "text_statistics": ["documents=10", "excerpts=2", "length=32", "groups=4"],
+    "codebook_text": [
+        "modules=80", "held_out=0.3", "documents=8", "excerpt=192", "context=64", "more_steps=10",
+        "codes=32", "k=4", "head_codes=16", "head_k=2", "revive_every=5", "prompts=4", "prompt=16",
+        "new=16", "random_draws=1", "draws=1", "coefficients=[1.0]",
+        "steered=['in a docstring', 'attribute of self']",
+    ],
+}  # fmt: skip
+
+
+def published(folder: Path, seed: int) -> None:
+    """A tiny decoder of Llama's shape, untrained, with a byte-pair tokenizer."""
+    model = models.decoder(
+        vocab=640, context=256, layers=2, width=32, heads=4, kv_heads=2, mlp_width=48, norm="rms",
+        positions="rotary", bias=False, gated=True, activation="silu", tied=False,
+    )  # fmt: skip
+    params = jax.jit(model.init)(jax.random.key(seed))
+    models.save(folder, model, params, like="tokens", family="llama")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A working directory with a published model and texts."""
+    pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    texts = data.stdlib().texts
+    data.train_bpe(texts[:40], 600, path="tokens")
+    published(tmp_path / "model", 0)
+    lines = dict.fromkeys(x for t in texts[40:80] for x in t.splitlines() if 40 < len(x) < 70)
+    lines = [*lines][:: len(lines) // 180]
+    (tmp_path / "members.txt").write_text("\n".join(lines[:80]))
+    (tmp_path / "candidates.txt").write_text("\n".join(lines[80:160]))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_model_by_config(name, home, capsys):
+    config = str(ROOT / f"configs/{name}.yaml")
+    given = ["model={kind: pretrained, path: model}", *PUBLISHED[name]]
+    assert cli.main(["sites", config, *given]) == 0
+    assert "blocks/resid_post" in capsys.readouterr().out
+    assert cli.main(["run", config, *given]) == 0
+    (folder,) = (home / "runs").glob("*/*")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["summary"]
+    assert all(row["baseline"] is not None and row["n"] >= 1 for row in result["summary"])
+    assert list(folder.glob("figures/*.png"))
+    before = reader.load(config, given).id
+    assert before == folder.name
+    published(home / "model", 1)
+    assert reader.load(config, given).id != before

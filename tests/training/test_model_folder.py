@@ -11,7 +11,7 @@ import pytest
 from activjax import data, models, training
 
 MODEL = models.decoder(vocab=257, context=8, layers=1, width=8, heads=2, param_dtype="bfloat16")
-PARAMS = MODEL.init(jax.random.key(0))
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
 
 
 def test_the_same_model_comes_back(tmp_path):
@@ -35,6 +35,69 @@ def test_a_tokenizer_comes_along(tmp_path):
     assert training.load_model(tmp_path / "model").tokenizer == own
     with pytest.raises(ValueError, match="259 ids, the model 257"):
         training.save_model(tmp_path / "other", MODEL, PARAMS, tokenizer=tmp_path / "here")
+
+
+def test_shapes_alone(tmp_path):
+    training.save_model(tmp_path / "model", MODEL, PARAMS)
+    found = training.load_model(tmp_path / "model", abstract=True)
+    assert isinstance(found, models.Loaded)
+    same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), found.params, PARAMS)
+    assert all(jax.tree.leaves(same))
+    assert not any(isinstance(x, jax.Array) for x in jax.tree.leaves(found.params))
+
+
+def test_every_file_of_a_tokenizer_comes_along(tmp_path):
+    """One of GPT-2's kind: two files, a template, and an end that only its model's config names."""
+    library = pytest.importorskip("tokenizers")
+    own = tmp_path / "own"
+    own.mkdir()
+    bytes_ = sorted(library.pre_tokenizers.ByteLevel.alphabet())
+    ids = {piece: i for i, piece in enumerate([*bytes_, "<stop>", "<turn>", "th", "the"])}
+    (own / "vocab.json").write_text(json.dumps(ids))
+    (own / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    added = {str(ids[t]): {"content": t, "special": True} for t in ("<stop>", "<turn>")}
+    config = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": added}
+    (own / "tokenizer_config.json").write_text(json.dumps(config))
+    (own / "config.json").write_text(json.dumps({"eos_token_id": ids["<stop>"]}))
+    (own / "chat_template.jinja").write_text(
+        "{% for m in messages %}<turn>{{m.content}}{% endfor %}"
+    )
+    more = own / "additional_chat_templates"
+    more.mkdir()
+    (more / "short.jinja").write_text("{{messages[0].content}}")
+    wanted = data.load_tokenizer(own)
+    assert wanted.end == ids["<stop>"]
+
+    model = models.decoder(vocab=260, context=8, layers=1, width=8, heads=2)
+    params = jax.jit(model.init)(jax.random.key(0))
+    data.train_bpe(["one two one two one two"] * 3, 259, path=tmp_path / "model")  # in its way
+    training.save_model(tmp_path / "model", model, params, tokenizer=own)
+    found = training.load_model(tmp_path / "model").tokenizer
+    assert found == wanted
+    assert found.special == wanted.special
+    said = [{"role": "user", "content": "the"}]
+    for asked in ({}, {"template": "short"}):
+        np.testing.assert_array_equal(
+            found.chat_tokens(said, **asked), wanted.chat_tokens(said, **asked)
+        )
+    assert found.chat_tokens(said).tolist() == [ids["<turn>"], ids["the"]]
+
+
+def test_special_ids_beyond_the_model_are_let_pass_and_others_are_not(tmp_path):
+    library = pytest.importorskip("tokenizers")
+    data.train_bpe(["one two one two one two"] * 3, 259, path=tmp_path)
+    inner = library.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    inner.add_special_tokens(["<image>"])
+    inner.save(str(tmp_path / "tokenizer.json"))
+    for vocab, fits in ((259, True), (258, False)):
+        model = models.decoder(vocab=vocab, context=8, layers=1, width=8, heads=2)
+        params = jax.jit(model.init)(jax.random.key(0))
+        if fits:
+            training.save_model(tmp_path / "model", model, params, tokenizer=tmp_path)
+            assert training.load_model(tmp_path / "model").tokenizer.vocab == 260
+        else:
+            with pytest.raises(ValueError, match="260 ids, the model 258"):
+                training.save_model(tmp_path / "other", model, params, tokenizer=tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from activjax.models._model import Model, Params
+from activjax.models.published._alone import alone
 from activjax.models.published._family import Family
 from activjax.models.published._layout import BESIDE, BY_HEAD, Entry
 from activjax.models.published._options import Options, read_json
@@ -26,6 +28,12 @@ _CONFIG = "adapter_config.json"
 _FILE = "adapter_model.safetensors"
 _TOP = "base_model.model."
 _KERNEL = "/kernel"
+#: Patterns of modules that take no time to match, whatever they say.
+_PLAIN = re.compile(r"\^?(\w|\\?\.)+\$?")
+
+
+#: `a` of a module, and `b` of each of its parts.
+Factors = tuple[np.ndarray, list[np.ndarray]]
 
 
 def save_adapters(
@@ -55,7 +63,7 @@ def save_adapters(
 
     Raises:
       WeightsError: adapters of something that is no kernel of this model, or of another shape; a
-        config that no family can express.
+        config that no family can express; another process is writing there.
     """
     config: Any = getattr(model, "config", None)
     shapes = shapes_of(model)
@@ -96,12 +104,12 @@ def save_adapters(
         "inference_mode": True,
     }
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{_FILE}.part"
-    write(part, arrays, arrays.values())
-    (folder / _CONFIG).unlink(missing_ok=True)
-    os.replace(part, folder / _FILE)
-    write_json(folder / _CONFIG, about)
+    with alone(folder):
+        part = folder / f"{_FILE}.part"
+        write(part, arrays, arrays.values())
+        (folder / _CONFIG).unlink(missing_ok=True)
+        os.replace(part, folder / _FILE)
+        write_json(folder / _CONFIG, about)
     return folder
 
 
@@ -148,11 +156,10 @@ def load_adapters(
                 "expected all of them"
             )
         used.update(f"{n}.lora_{x}.weight" for n in names for x in "AB")
-        factors = [_factors(file, name, use, config) for name in names]
+        factors = _one_rank([_factors(file, name, use, config) for name in names], names, scales)
         for part, path in enumerate(use.entry.paths):
             a = np.stack([f[0] for f in factors])
             b = np.stack([f[1][part] for f in factors])
-            b = b * np.asarray(scales.factor(_module(use.entry.key), a.shape[-1]), b.dtype)
             stacked = use.layers is not None
             put(out, path, {"a": a if stacked else a[0], "b": b if stacked else b[0]})
     if left := [name for name in file.tensors if name not in used]:
@@ -172,24 +179,33 @@ class _Scales:
         options.only("bias", "none")
         for name in ("use_dora", "use_qalora", "lora_bias", "use_bdlora"):
             options.only(name, False, None)
+        # the others, such as "pissa", take something off the base model before they add to it
+        options.only("init_lora_weights", True, False, None, "gaussian", "orthogonal", "eva")
         options.unused(
-            "base_model_name_or_path", "auto_mapping", "inference_mode", "init_lora_weights",
-            "megatron_core", "peft_version", "revision", "task_type", "qalora_group_size",
-            "target_modules", "fan_in_fan_out", "exclude_modules", "layers_pattern",
-            "layers_to_transform", "ensure_weight_tying",
+            "base_model_name_or_path", "auto_mapping", "inference_mode", "megatron_core",
+            "peft_version", "revision", "task_type", "qalora_group_size", "target_modules",
+            "fan_in_fan_out", "exclude_modules", "layers_pattern", "layers_to_transform",
+            "ensure_weight_tying",
         )  # fmt: skip
         self.alpha = float(options.number("lora_alpha"))
         self.root = options.flag("use_rslora", False)
         options.unused("r", "rank_pattern")
         found = options.part("alpha_pattern", None)
-        self.own: Mapping[str, Any] = {} if found is None else found.given
+        self.own = {} if found is None else {name: found.number(name) for name in found.given}
         options.finish()
+        if not self.alpha:
+            raise WeightsError(f"{options.label}: lora_alpha = 0: these adapters add nothing")
+        for name in self.own:
+            if not _PLAIN.fullmatch(name):
+                raise WeightsError(
+                    f"{options.label}: alpha_pattern: {name!r}: of patterns only names of modules "
+                    "are implemented: write one for each"
+                )
 
-    def factor(self, module: str, rank: int) -> float:
-        """The scale of a module, in units of alpha / rank."""
-        own = [v for k, v in self.own.items() if module == k or module.endswith(f".{k}")]
-        alpha = float(own[0]) if own else self.alpha
-        return alpha / self.alpha * (rank**0.5 if self.root else 1.0)
+    def of(self, module: str, rank: int) -> float:
+        """The scale of a module, by its whole name: the first pattern that its end matches."""
+        own = (a for k, a in self.own.items() if re.match(rf"(.*\.)?({k})$", module))
+        return next(own, self.alpha) / (rank**0.5 if self.root else rank)
 
 
 def _head(family: Family, options: Mapping[str, Any]) -> bool:
@@ -264,9 +280,22 @@ def _fused(
     return a, joined if use.entry.layout is BESIDE else joined.T
 
 
-def _factors(
-    file: TensorFile, name: str, use: Use, config: Any
-) -> tuple[np.ndarray, list[np.ndarray]]:
+def _one_rank(factors: Sequence[Factors], names: Sequence[str], scales: _Scales) -> list[Factors]:
+    """The factors of all layers with one rank, zeros added, and one scale, which is in `b`."""
+    rank = max(a.shape[1] for a, _ in factors)
+    out = []
+    for name, (a, parts) in zip(names, factors):
+        own = a.shape[1]
+        scale = scales.of(name.removeprefix(_TOP), own) / (scales.alpha / rank)
+        wide = np.pad(a, [(0, 0), (0, rank - own)])
+        tall = [np.pad(b, [(0, rank - own), (0, 0)]) for b in parts]
+        # not in bfloat16, which would round the scale
+        scaled = [(b.astype(np.float32) * np.float32(scale)).astype(b.dtype) for b in tall]
+        out.append((wide, scaled))
+    return out
+
+
+def _factors(file: TensorFile, name: str, use: Use, config: Any) -> Factors:
     """`a` `[d_in, rank]` of a module, and `b` `[rank, d_out]` of each of its parts."""
     if f"{name}.lora_B.weight" not in file.tensors:
         raise WeightsError(f"{file.path}: {name}.lora_B.weight is missing beside its lora_A")

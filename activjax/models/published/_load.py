@@ -72,7 +72,8 @@ def load(
       name: the folder, which needs no extra; or a name of the hub, with the extra `hub`.
       mesh: from `models.mesh`: parameters are split over it, each device reads its share.
       rules: how they are split, as `models.sharding` takes it.
-      param_dtype: "float32", "bfloat16" or "float16"; None for that of the file (its widest).
+      param_dtype: "float32", "bfloat16" or "float16"; None for that of the file (its widest), of
+        abstract ones for what `config.json` says.
       abstract: make `jax.ShapeDtypeStruct`s (with shardings, if there is a mesh) in the place of
         arrays. Needs `config.json` alone.
       revision: branch, tag or commit, for a name of the hub.
@@ -106,6 +107,9 @@ def load(
         checkpoint.rename(family.renamed)
         options.keys = checkpoint.files.keys()
     config = _config(family, options)
+    if abstract and param_dtype is None:
+        said = options.get("dtype", options.get("torch_dtype", None))
+        param_dtype = said if said in _FLOATS.values() else None
     built = _Built(family, config, checkpoint, param_dtype, fields)
     read = tokenizer_of(folder) if tokenizer else None
     return Loaded(*built.placed(mesh, rules, checkpoint), read)
@@ -175,8 +179,8 @@ class _Built:
                 f"{checkpoint.folder}: config.json says {config.layers} layers, and the files hold "
                 f"{len(checkpoint.files)} arrays"
             )
-        if param_dtype is None:
-            param_dtype = "float32" if checkpoint is None else _widest(checkpoint, family)
+        held = "float32" if checkpoint is None else _widest(checkpoint, family)
+        param_dtype = param_dtype or held
         compute = "float32" if param_dtype == "float16" else param_dtype
         fields = {"dtype": compute, **fields, "param_dtype": param_dtype}
         self.config = dataclasses.replace(config, **fields)

@@ -45,6 +45,7 @@ _WITHOUT_EFFECT = (
     "use_cache",
 )
 _EMPTY = (None, False, [], {}, "")
+_MOST_LAYERS = 10_000
 
 
 class Options:
@@ -84,6 +85,11 @@ class Options:
     def count(self, name: str, default: Any = _MISSING) -> Any:
         """A positive integer, or the default (also where null is given)."""
         return self._typed(name, default, "a positive integer", _is_count)
+
+    def layers(self, name: str) -> int:
+        """How many layers; a number that lists can be made of before any array is known."""
+        what = f"a positive integer up to {_MOST_LAYERS}"
+        return self._typed(name, _MISSING, what, lambda v: _is_count(v) and v <= _MOST_LAYERS)
 
     def number(self, name: str, default: Any = _MISSING) -> Any:
         """A number, or the default (also where null is given)."""
@@ -138,6 +144,8 @@ class Options:
         Raises:
           WeightsError: an option that was not read, is set, and may change the model.
         """
+        if "is_causal" not in self.seen:  # false is not nothing: masks of their library obey it
+            self.only("is_causal", True)
         for name, value in self.given.items():
             if name in self.seen or any(value is e or value == e for e in _EMPTY):
                 continue
@@ -167,19 +175,18 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float("inf")
+    return type(value) in (int, float) and abs(value) < 1e300  # of integers, too: they have no end
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a file.
+def read_json(path: Path, limit: int = 10_000_000) -> dict[str, Any]:
+    """A JSON object of a file of at most `limit` bytes.
 
     Raises:
       FileNotFoundError: no such file.
       WeightsError: something else.
     """
-    limit = 10_000_000
     if path.stat().st_size > limit:
-        raise WeightsError(f"{path}: {path.stat().st_size} bytes, expected less than {limit}")
+        raise WeightsError(f"{path}: {path.stat().st_size} bytes, expected at most {limit}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ import numpy as np
 
 #: A header as long as this holds half a million arrays; the reference library refuses longer ones.
 _LONGEST_HEADER = 100_000_000
+_MOST_AXES = 64  # of numpy
 _ALIGNED = 8  # the arrays begin at a multiple of this
 _ABOUT = "__metadata__"
 
@@ -156,14 +157,17 @@ def _checked(path: Path, header: bytes, room: int) -> dict[str, Stored]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"{twice!r} is there twice")
     return out
 
 
 def _stored(path: Path, name: str, entry: Any) -> Stored:
     def whole(values: Any) -> bool:
-        return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
+        if not isinstance(values, list) or len(values) > _MOST_AXES:
+            return False
+        return all(type(v) is int and 0 <= v < 2**63 for v in values)
 
     try:
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

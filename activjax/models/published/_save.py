@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from activjax import data
 from activjax.models._low_rank import LowRank
 from activjax.models._model import Model, Params
+from activjax.models.published._alone import alone
 from activjax.models.published._family import CannotExpress, Family
 from activjax.models.published._load import CONFIG, RUNTIME
 from activjax.models.published._options import Options, read_json, without_effect
 from activjax.models.published._plan import Use, uses
 from activjax.models.published._safetensors import WeightsError
 from activjax.models.published._shards import Item, write_all, write_json
-from activjax.models.published._where import TOKENIZER
 from activjax.models.published.families import FAMILIES
 from activjax.models.sharding._axes import leaves
 from activjax.transforms._names import nearest
@@ -55,7 +55,8 @@ def save(
 
     Raises:
       WeightsError: a config that no family (or not the one named) can express; parameters of
-        another model, or with adapters; a file that cannot be written.
+        another model, or with adapters; a file that cannot be written; another process is
+        writing there.
       FileNotFoundError: no such folder `like`.
     """
     config: Any = getattr(model, "config", None)
@@ -75,13 +76,11 @@ def save(
         **options,
     }
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_all(folder, _arrays(plan, config, given), shard_bytes, finished=folder / CONFIG)
-    if source is not None and source.resolve() != folder.resolve():
-        for file in (source / name for name in TOKENIZER):
-            if file.is_file():
-                shutil.copyfile(file, folder / file.name)
-    write_json(folder / CONFIG, about)
+    with alone(folder):
+        write_all(folder, _arrays(plan, config, given), shard_bytes, finished=folder / CONFIG)
+        if source is not None:
+            data.copy_tokenizer(source, folder)
+        write_json(folder / CONFIG, about)
     return folder
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from activjax.models.published._options import read_json
 from activjax.models.published._safetensors import Stored, TensorFile, WeightsError, write
 from activjax.transforms._names import nearest
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_LONGEST_INDEX = 100_000_000  # as long as headers may be
 _OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5", "*.gguf")
 
 
@@ -77,10 +79,10 @@ class Checkpoint:
 
 
 def _files(folder: Path) -> list[Path]:
+    if (folder / SINGLE).is_file():  # before an index, as its library has it
+        return [folder / SINGLE]
     index = folder / INDEX
     if not index.is_file():
-        if (folder / SINGLE).is_file():
-            return [folder / SINGLE]
         others = sorted(p.name for pattern in _OTHERS for p in folder.glob(pattern))
         named = sorted(p.name for p in folder.glob("*.safetensors"))
         if named:
@@ -93,14 +95,15 @@ def _files(folder: Path) -> list[Path]:
         else:
             hint = ""
         raise FileNotFoundError(f"{folder}: no {SINGLE} and no {INDEX} there{hint}")
-    try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(listed.values()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{index}: not an index of shards: {error!r}") from None
+    listed = read_json(index, _LONGEST_INDEX).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(v, str) for v in listed.values()):
+        raise WeightsError(
+            f"{index}: not an index of shards: expected a weight_map, from names of arrays to files"
+        )
+    names = sorted(set(listed.values()))
     out = []
     for name in names:
-        if Path(str(name)).name != name:
+        if Path(name).name != name:
             raise WeightsError(f"{index}: {name!r} is not the name of a file in this folder")
         if not (folder / name).is_file():
             there = [p.name for p in folder.glob("*.safetensors")]
@@ -120,6 +123,8 @@ Item = tuple[str, Any, Callable[[], np.ndarray]]
 def write_all(folder: Path, items: Iterable[Item], shard_bytes: int, finished: Path) -> None:
     """Write arrays as one file or several; what was there is replaced once all are written.
 
+    The caller holds the folder (`alone`).
+
     Args:
       folder: where.
       items: the arrays, each made when its turn comes.
@@ -138,6 +143,8 @@ def write_all(folder: Path, items: Iterable[Item], shard_bytes: int, finished: P
     last = len(shards)
     names = [f"model-{n:05}-of-{last:05}.safetensors" for n in range(1, last + 1)]
     names = names if last > 1 else [SINGLE]
+    for old in folder.glob("model*.safetensors.part"):  # of a writer that was killed
+        old.unlink()
     parts = [folder / f"{name}.part" for name in names]
     for part, shard in zip(parts, shards):
         write(part, {key: leaf for key, leaf, _ in shard}, (make() for _, _, make in shard))

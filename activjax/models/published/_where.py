@@ -6,21 +6,15 @@ import importlib
 import re
 from pathlib import Path
 
-#: Files that go with a model: its tokenizer, and how it likes to be sampled.
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-)
+from activjax import data
+
 #: What is downloaded of a repository.
-WANTED = ("config.json", "*.safetensors", "model.safetensors.index.json", *TOKENIZER)
+WANTED = (
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    *data.TOKENIZER_FILES,
+)
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 

@@ -120,8 +120,11 @@ def test_a_wrong_shape(copy):
 
 
 def test_more_layers_than_arrays(copy):
-    folder = options(copy("llama"), num_hidden_layers=2_000_000_000)
-    refused(folder, "says 2000000000 layers, and the files hold 30 arrays")
+    folder = options(copy("llama"), num_hidden_layers=9_000)
+    refused(folder, "says 9000 layers, and the files hold 30 arrays")
+    options(folder, num_hidden_layers=2_000_000_000)
+    refused(folder, "num_hidden_layers: expected a positive integer up to 10000")
+    refused(folder, "num_hidden_layers: expected a positive integer up to 10000", abstract=True)
 
 
 @pytest.mark.parametrize("cut", [0, 4, 8, 200, -1])
@@ -145,6 +148,7 @@ def header(folder, change, tail=b""):
 
 
 FIRST = "lm_head.weight"
+MANY = ",".join(f'"{i}":0' for i in range(100_000)).encode()
 
 
 def entry(**changed):
@@ -168,10 +172,21 @@ def entry(**changed):
         (lambda about: b"[]", "header is a list"),
         (lambda about: b"[" * 100_000, "not JSON"),
         (lambda about: b'{"a": 1, "a": 2}', "'a' is there twice"),
+        # what takes hours where each name is counted, or the sizes are multiplied
+        (lambda about: b"{" + b'"x":0,' * 200_000 + b'"y":0}', "'x' is there twice"),
+        (lambda about: b"{" + MANY + b',"99999":0}', "'99999' is there twice"),
+        (entry(shape=[10**4000]), "no array is"),
+        (entry(shape=[9] * 1_000_000), "no array is"),
     ],
 )
 def test_hostile_headers(copy, change, match):
     refused(header(copy("llama"), change), match)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "I32"])
+def test_weights_of_a_dtype_that_is_none_whatever_is_asked_for(copy, dtype):
+    folder = header(copy("llama"), entry(dtype=dtype, shape=[61, 24]))
+    refused(folder, f"has dtype {dtype}, expected one of", param_dtype="float32")
 
 
 def test_bytes_of_no_array(copy):
@@ -192,6 +207,7 @@ def test_pickles_are_not_read(copy):
 
 
 def index(folder, listed):
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(listed))
     return folder
 
@@ -202,6 +218,7 @@ def index(folder, listed):
         ({"weight_map": {"a": "../gpt2/model.safetensors"}}, "not the name of a file", None),
         ({"weight_map": {"a": "model-1.safetensors"}}, "the shard model-1.safeten", OSError),
         ({"weight_map": ["a"]}, "not an index of shards", None),
+        ({"weight_map": {"a": ["a.safetensors"]}}, "not an index of shards", None),
         ({}, "not an index of shards", None),
     ],
 )
@@ -212,7 +229,7 @@ def test_indices(copy, listed, match, error):
 def test_one_name_in_two_shards(copy):
     folder = copy("llama")
     shutil.copyfile(folder / "model.safetensors", folder / "b.safetensors")
-    listed = {"weight_map": {"a": "model.safetensors", "b": "b.safetensors"}}
+    listed = {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
     refused(index(folder, listed), "is in .* and in ")
 
 
@@ -247,6 +264,13 @@ def test_one_name_in_two_shards(copy):
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types: expected 3 names"),
         ("qwen2", {"layer_types": ["linear_attention"] * 3}, "'linear_attention' is not impl"),
         ("gemma2", {"use_bidirectional_attention": True}, "is not implemented, only false"),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: expected a positive"),
+        # options that are false, or null, are not always nothing
+        ("gpt2", {"is_causal": False}, "is_causal = false is not implemented"),
+        ("llama", {"is_causal": None}, "is_causal = null is not implemented"),
+        ("llama", {"rms_norm_eps": 10**400}, "rms_norm_eps: expected a number"),
+        ("gemma3", {"num_hidden_layers": 2**31 - 1}, "num_hidden_layers: expected a positive int"),
+        ("qwen3", {"use_sliding_window": True, "max_window_layers": "1"}, "expected a number"),
     ],
 )
 def test_options(copy, name, changed, match):

@@ -157,7 +157,7 @@ def sizes(options: Options) -> dict[str, Any]:
     return {
         "vocab": options.count("vocab_size"),
         "context": options.count("max_position_embeddings"),
-        "layers": options.count("num_hidden_layers"),
+        "layers": options.layers("num_hidden_layers"),
         "width": options.count("hidden_size"),
         "heads": heads,
         "kv_heads": options.count("num_key_value_heads", heads),

@@ -23,6 +23,7 @@ def read(options: Options) -> EncoderConfig:
     options.only("position_embedding_type", "absolute")
     options.only("is_decoder", False)
     options.only("add_cross_attention", False)
+    options.unused("is_causal")
     words = options.get("architectures", None) or ["BertModel"]
 
     def has(part: str) -> bool:
@@ -34,7 +35,7 @@ def read(options: Options) -> EncoderConfig:
     return EncoderConfig(
         vocab=options.count("vocab_size"),
         context=options.count("max_position_embeddings"),
-        layers=options.count("num_hidden_layers"),
+        layers=options.layers("num_hidden_layers"),
         width=options.count("hidden_size"),
         heads=options.count("num_attention_heads"),
         mlp_width=options.count("intermediate_size"),

@@ -54,6 +54,11 @@ def _common(
     usual = [FULL if (i + 1) % every == 0 else WINDOWED for i in range(own["layers"])]
     kinds = layer_types(options, own["layers"], usual)
     width = options.count("head_dim")
+    scalar = options.number("query_pre_attn_scalar", 256)
+    if scalar <= 0:
+        raise WeightsError(
+            f"{options.label}: query_pre_attn_scalar: expected a positive number, got {scalar}"
+        )
     window = windows(options, kinds, window_of(options))
     if window and local is not None:
         window["window_rotary_base"] = local
@@ -69,7 +74,7 @@ def _common(
         out_norm=True,
         tied=options.flag("tie_word_embeddings", True),
         embed_scale=math.sqrt(own["width"]),
-        score_scale=options.number("query_pre_attn_scalar", 256) ** -0.5,
+        score_scale=scalar**-0.5,
         score_cap=_cap(options, "attn_logit_softcapping", 50.0 if caps else None),
         logit_cap=_cap(options, "final_logit_softcapping", 30.0 if caps else None),
         **window,

@@ -23,7 +23,7 @@ def read(options: Options) -> DecoderConfig:
     return DecoderConfig(
         vocab=options.count("vocab_size"),
         context=options.count("n_positions"),
-        layers=options.count("n_layer"),
+        layers=options.layers("n_layer"),
         width=options.count("n_embd"),
         heads=options.count("n_head"),
         mlp_width=options.count("n_inner", None),

@@ -34,7 +34,7 @@ def read(options: Options) -> DecoderConfig:
     config = DecoderConfig(
         vocab=options.count("vocab_size"),
         context=options.count("max_position_embeddings"),
-        layers=options.count("num_hidden_layers"),
+        layers=options.layers("num_hidden_layers"),
         width=options.count("hidden_size"),
         heads=options.count("num_attention_heads"),
         mlp_width=options.count("intermediate_size"),

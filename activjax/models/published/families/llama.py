@@ -106,8 +106,8 @@ def _mistral_written(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _qwen_window(options: Options) -> dict[str, Any]:
-    layers = options.count("num_hidden_layers")
-    first = options.get("max_window_layers", 28)
+    layers = options.layers("num_hidden_layers")
+    first = options.number("max_window_layers", 28)
     window = window_of(options)
     on = options.flag("use_sliding_window", False) and window is not None
     usual = [WINDOWED if on and i >= first else FULL for i in range(layers)]
