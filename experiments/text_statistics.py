@@ -109,6 +109,11 @@ class Excerpts:
 def excerpts(held: data.Corpus, tokenizer: data.Tokenizer, config: Config) -> Excerpts:
     """The first excerpts of documents in random order: a document is in one group only."""
     fresh = config.length - len(tokenizer.begin)
+    if fresh < 2:
+        raise runs.ExperimentError(
+            f"length: the tokenizer begins a text with {len(tokenizer.begin)} tokens of its own, "
+            f"expected at least {len(tokenizer.begin) + 2}, got {config.length}"
+        )
     names, tokens, source, texts = [], [], [], []
     for i in np.random.default_rng(config.split_seed).permutation(len(held)):
         ids, spans = tokenizer.encode(held.texts[i]), tokenizer.offsets(held.texts[i])

@@ -11,7 +11,7 @@ from activjax.data import _tokenizer_files as _files
 from activjax.data._library_tokenizer import reported, wrap
 from activjax.data._needs import needed
 from activjax.data._tokenizer import Tokenizer
-from activjax.data._vocabulary_files import build
+from activjax.data._vocabulary_files import add_missing, build
 
 #: What ends a document in published vocabularies, in the order of preference.
 _ENDS = (
@@ -33,8 +33,8 @@ def load_tokenizer(path: str | Path, end: str | int | None = None) -> Tokenizer:
 
     Special tokens that a text spells out are encoded as ordinary text, and what the file says of
     truncation, padding and added specials is left aside, unless `encode` is asked for the latter.
-    The files beside it are read for special tokens and chat templates: `tokenizer_config.json`,
-    `special_tokens_map.json`, `chat_template.jinja`.
+    The files beside it are read for tokens that it lacks, special tokens and chat templates:
+    `tokenizer_config.json`, `added_tokens.json`, `special_tokens_map.json`, `chat_template.jinja`.
 
     Args:
       path: a `tokenizer.json`, or the folder that holds one. A folder without one may have the
@@ -63,8 +63,10 @@ def load_tokenizer(path: str | Path, end: str | int | None = None) -> Tokenizer:
         near = difflib.get_close_matches(path.name, there, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise FileNotFoundError(errno.ENOENT, f"no such tokenizer file{hint}", str(path))
-    inner = _read(library, path) if inner is None else inner
     files = _files.beside(folder) if files is None else files
+    if inner is None:
+        inner = _read(library, path)
+        add_missing(library, inner, folder, files)
     vocabulary = inner.get_vocab(with_added_tokens=True)
     found = _end_id(path, folder, files, vocabulary, end)
     try:

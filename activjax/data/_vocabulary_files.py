@@ -113,12 +113,38 @@ def _bert(library: Any, folder: Path, files: Beside) -> Any:
 
 def _add(library: Any, inner: Any, folder: Path, files: Beside, usual: tuple[str, ...]) -> None:
     """Add tokens that are not in the vocabulary file, and mark those that are special."""
-    added = added_tokens(folder / "tokenizer_config.json", files.config)
+    added = _more(folder, files)
     special = {*files.special, *(t for t in usual if inner.token_to_id(t) is not None)}
+    _extend(library, inner, folder, added, special)
+    rest = sorted(special - {token["content"] for token in added.values()})
+    known = [text for text in rest if inner.token_to_id(text) is not None]
+    inner.add_special_tokens([library.AddedToken(text, normalized=False) for text in known])
+
+
+def add_missing(library: Any, inner: Any, folder: Path, files: Beside) -> None:
+    """Add the tokens that the files beside a `tokenizer.json` have, and it has not.
+
+    Raises:
+      ValueError: they cannot have the ids that they are to have.
+    """
+    added = _more(folder, files)
+    new = {i: token for i, token in added.items() if inner.token_to_id(token["content"]) is None}
+    _extend(library, inner, folder, new, {*files.special})
+
+
+def _more(folder: Path, files: Beside) -> dict[int, dict[str, Any]]:
+    """Tokens that the files beside a vocabulary add to it, by id."""
+    added = added_tokens(folder / "tokenizer_config.json", files.config)
     for text, i in read_dict(folder / "added_tokens.json").items():
         if type(i) is not int:
             raise ValueError(f"{folder / 'added_tokens.json'}: {text!r}: expected an id, got {i!r}")
         added.setdefault(i, {"content": text})
+    return added
+
+
+def _extend(
+    library: Any, inner: Any, folder: Path, added: dict[int, dict[str, Any]], special: set[str]
+) -> None:
     for i, token in sorted(added.items()):
         text = token["content"]
         kinds = {k: token[k] is True for k in ("lstrip", "rstrip", "single_word") if k in token}
@@ -131,9 +157,6 @@ def _add(library: Any, inner: Any, folder: Path, files: Beside, usual: tuple[str
                 f"{folder}: {text!r} is to have the id {i}, but comes out as {got}: ids are "
                 f"missing before it. {_convert(folder)}"
             )
-    rest = sorted(special - {token["content"] for token in added.values()})
-    known = [text for text in rest if inner.token_to_id(text) is not None]
-    inner.add_special_tokens([library.AddedToken(text, normalized=False) for text in known])
 
 
 def _template(library: Any, inner: Any, folder: Path, begin: str, finish: str) -> None:

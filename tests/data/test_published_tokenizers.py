@@ -139,6 +139,24 @@ def test_tokens_that_only_the_files_beside_call_special(tmp_path):
     }  # fmt: skip
 
 
+def test_tokens_that_only_the_files_beside_have(tmp_path):
+    # as of a vocabulary that grew in fine-tuning; their library adds them, too
+    inner = byte_level(tmp_path, "<|e|>")
+    more = {"301": {"content": "<pad>", "special": True}, "302": {"content": "return x"}}
+    files = {
+        "tokenizer_config__json": {"added_tokens_decoder": more, "eos_token": "<|e|>"},
+        "added_tokens__json": {"<pad>": 301, "naïve": 303},
+    }
+    loaded = data.load_tokenizer(folder(tmp_path / "more", inner, **files))
+    assert (loaded.vocab, loaded.special["<pad>"]) == (304, 301)
+    assert loaded.encode("<pad>return xnaïve", parse_special=True).tolist() == [301, 302, 303]
+    assert loaded.encode("<pad>return x").tolist()[-1] == 302
+    assert 301 not in loaded.encode("<pad>return x")
+    files["added_tokens__json"]["<gap>"] = 305
+    with pytest.raises(ValueError, match="'<gap>' is to have the id 305, but comes out as 304"):
+        data.load_tokenizer(folder(tmp_path / "gap", inner, **files))
+
+
 def test_ends_that_the_models_own_files_name(tmp_path):
     inner = byte_level(tmp_path, "</s>", "<a>", "<b>", "<c>")
     where = folder(tmp_path / "x", inner, config__json={"eos_token_id": 302})

@@ -300,6 +300,10 @@ def _factors(file: TensorFile, name: str, use: Use, config: Any) -> Factors:
     if f"{name}.lora_B.weight" not in file.tensors:
         raise WeightsError(f"{file.path}: {name}.lora_B.weight is missing beside its lora_A")
     a, b = (np.array(file.array(f"{name}.lora_{x}.weight")) for x in "AB")
+    if kinds := {a.dtype.name, b.dtype.name} - {"float32", "bfloat16", "float16"}:
+        raise WeightsError(
+            f"{file.path}: {name} has dtype {min(kinds)}, expected float32, bfloat16 or float16"
+        )
     d_in, d_out = use.shapes[0][0], sum(shape[-1] for shape in use.shapes)
     if a.ndim != 2 or a.shape[1] != d_in or b.shape != (d_out, a.shape[0]):
         raise WeightsError(

@@ -12,7 +12,6 @@ import math
 import mmap
 import os
 import sys
-import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,6 @@ class TensorFile:
                 )
             self.tensors = _checked(path, file.read(length), size - 8 - length)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._file = os.dup(file.fileno())
-            weakref.finalize(self, os.close, self._file)
         self._start = 8 + length
 
     def array(self, name: str) -> np.ndarray:
@@ -103,12 +100,14 @@ class TensorFile:
         stored = self.tensors[name]
         if _DTYPES.get(stored.dtype) != out.dtype:
             return False
-        rest, offset = out.reshape(-1).view(np.uint8).data, self._start + stored.first
-        while len(rest):  # the system reads two gigabytes at a time
-            count = os.preadv(self._file, [rest], offset)
-            if not count:
-                raise WeightsError(f"{self.path}: {name} is cut off: did the file change?")
-            rest, offset = rest[count:], offset + count
+        rest = out.reshape(-1).view(np.uint8).data
+        with open(self.path, "rb", buffering=0) as file:  # of its own: threads read side by side
+            file.seek(self._start + stored.first)
+            while len(rest):  # the system reads two gigabytes at a time
+                count = file.readinto(rest)
+                if not count:
+                    raise WeightsError(f"{self.path}: {name} is cut off: did the file change?")
+                rest = rest[count:]
         return True
 
     def read(self, name: str) -> np.ndarray:

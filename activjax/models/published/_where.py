@@ -23,11 +23,14 @@ def folder_of(name: str | Path, revision: str | None) -> Path:
 
     Raises:
       FileNotFoundError: no such folder, and no name either.
+      ValueError: a revision of a folder.
       ImportError: a name of the hub, without the library.
       RuntimeError: the hub cannot be reached, or has no such model or revision.
     """
     path = Path(name).expanduser()
     if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision: {path} is a folder; only names of the hub have revisions")
         return path
     if path.exists():
         raise FileNotFoundError(f"{path}: a file; name the folder that holds config.json")

@@ -73,10 +73,11 @@ def test_layers_of_several_ranks(tmp_path):
         vocab=11, context=8, layers=2, width=8, heads=2, norm="rms", positions="rotary",
         bias=False, activation="silu", gated=True, tied=False,
     )  # fmt: skip
-    params = model.init(jax.random.key(0))
+    params = jax.eval_shape(model.init, jax.random.key(0))
     adapters = training.lora.init(jax.random.key(1), params, {Q: 3})
     q = adapters["blocks"]["attn"]["q"]["kernel"]
-    q["b"] = jax.random.normal(jax.random.key(2), q["b"].shape)
+    q["b"] = np.random.default_rng(2).normal(size=q["b"].shape).astype(np.float32)
+    q["a"] = np.asarray(q["a"])
     models.save_adapters(tmp_path, model, adapters, alpha=6)
     path = tmp_path / "adapter_model.safetensors"
     file = TensorFile(path)
@@ -87,7 +88,11 @@ def test_layers_of_several_ranks(tmp_path):
     write(path, arrays, arrays.values())
     found, alpha = models.load_adapters(tmp_path, model)
     found = found["blocks"]["attn"]["q"]["kernel"]
-    ours = alpha / found["a"].shape[-1] * np.asarray(found["a"] @ found["b"])
+    ours = alpha / found["a"].shape[-1] * np.asarray(found["a"]) @ np.asarray(found["b"])
     # alpha / r of each layer, r that of its own matrices
     want = [6 / 1 * q["a"][0, :, :1] @ q["b"][0, :1], 6 / 3 * q["a"][1] @ q["b"][1]]
     np.testing.assert_allclose(ours, want, rtol=1e-5, atol=1e-6)  # float32 products of 3 terms
+    arrays[f"{first}.lora_A.weight"] = arrays[f"{first}.lora_A.weight"].astype(np.int8)
+    write(path, arrays, arrays.values())
+    with pytest.raises(models.WeightsError, match="layers.0.self_attn.q_proj has dtype int8"):
+        models.load_adapters(tmp_path, model)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from activjax import models
+from activjax import models, training
 from activjax.models.published import _read, _safetensors, _shards
 from activjax.models.published._shards import Checkpoint
 from tests.models.published.common import CHECKPOINTS, DECODERS, reference
@@ -166,6 +166,41 @@ def test_what_was_there_stays_until_the_new_model_is_whole(tmp_path, monkeypatch
     models.save(tmp_path, other.model, other.params)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     assert models.load(tmp_path).model.config.positions == "learned"
+
+
+def test_one_writer_at_a_time(tmp_path, monkeypatch):
+    model, params, _ = models.load(CHECKPOINTS / "llama")
+    adapters = training.lora.init(jax.random.key(1), params, {"blocks/attn/q/kernel": 2})
+    write, second = _shards.write, []
+
+    def while_writing(path, shapes, arrays):
+        for save in (
+            lambda: models.save(tmp_path, model, params),
+            lambda: models.save_adapters(tmp_path, model, adapters, alpha=1),
+        ):
+            with pytest.raises(models.WeightsError, match="another save is writing there"):
+                save()
+            second.append(save)
+        write(path, shapes, arrays)
+
+    monkeypatch.setattr(_shards, "write", while_writing)
+    (tmp_path / "model-00001-of-00009.safetensors.part").write_text("of one that was killed")
+    models.save(tmp_path, model, params)
+    assert len(second) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    second[1]()  # the first is done
+    assert models.load(tmp_path).params
+
+
+def test_one_file_comes_before_an_index(tmp_path):
+    # as its library has it
+    model, params, _ = models.load(CHECKPOINTS / "llama")
+    twice = jax.tree.map(lambda x: 2 * x, params)
+    models.save(tmp_path, model, twice, shard_bytes=10_000)
+    models.save(tmp_path / "one", model, params)
+    (tmp_path / "one" / "model.safetensors").rename(tmp_path / "model.safetensors")
+    found = models.load(tmp_path).params
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
 
 
 def test_parameters_of_several_dtypes(tmp_path):

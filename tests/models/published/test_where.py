@@ -53,6 +53,11 @@ def test_an_unknown_name(hub):
         models.load("someone/lama")
 
 
+def test_a_folder_has_no_revisions():
+    with pytest.raises(ValueError, match="only names of the hub have revisions"):
+        models.load(CHECKPOINTS / "llama", revision="main")
+
+
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"no folder here.*activjax\[hub\]"):
