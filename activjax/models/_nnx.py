@@ -19,7 +19,8 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(str(p) for p in path)
 
 
-def _nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def nested(flat: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Nested dicts of values by path."""
     out: dict[str, Any] = {}
     for path, value in flat.items():
         node = out
@@ -68,7 +69,7 @@ def _fill(abstract: nnx.State, value: Callable[[tuple[str, ...], Any], Any]) -> 
 
 def _state(module: Any) -> dict[str, Any]:
     _, _, _, state = nnx.split(module, nnx.Param, nnx.RngState, ...)
-    return _nested(_values(state))
+    return nested(_values(state))
 
 
 def from_nnx(build: Callable[..., Any]) -> Model:
@@ -84,7 +85,7 @@ def from_nnx(build: Callable[..., Any]) -> Model:
 
     def init(key: jax.Array) -> dict[str, Any]:
         _, params, _, _ = nnx.split(build(nnx.Rngs(key)), nnx.Param, nnx.RngState, ...)
-        return _nested(_values(params))
+        return nested(_values(params))
 
     def init_state() -> dict[str, Any]:
         return _state(build(nnx.Rngs(_SEED)))

@@ -85,14 +85,13 @@ class Pretrained:
         Raises:
           ConfigError: no such folder, or not of a published model.
         """
+        from activjax.data import tokenizer_files
         from activjax.models.published._where import folder_of
 
         with _named():
             folder = folder_of(self.path, self.revision)
             self._check(folder)
             weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
-            from activjax.data import tokenizer_files
-
             return [folder / _PUBLISHED, *sorted(weights), *tokenizer_files(folder)]
 
     def _check(self, folder: Path) -> None:
@@ -164,14 +163,13 @@ class Saved:
         Raises:
           ConfigError: no such folder, or not of a saved model.
         """
+        from activjax.data import tokenizer_files
         from activjax.training.model_folder import ABOUT, PARAMS
 
         folder = Path(self.path).expanduser()
         if not (folder / ABOUT).is_file():
             raise ConfigError(f"model: {folder}: no {ABOUT} there{_hint(folder)}")
         params = sorted(p for p in (folder / PARAMS).rglob("*") if p.is_file())
-        from activjax.data import tokenizer_files
-
         return [folder / ABOUT, *params, *tokenizer_files(folder)]
 
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from activjax.models import Decoder, Model
 from activjax.models._low_rank import LowRank
+from activjax.models._nnx import nested
 from activjax.training import _paths
 from activjax.training._dtypes import wide
 
@@ -62,18 +63,14 @@ def init(
     leaves = _paths.leaves(params)
     ranks = _ranks(select, rank, leaves)
     keys = jax.random.split(key, len(ranks))
-    out: dict[str, Any] = {}
+    out: dict[tuple[str, ...], Any] = {}
     for path, of_a in zip(ranks, keys):
         *stack, d_in, d_out = leaves[path].shape
         r = ranks[path]
         a = jax.random.normal(of_a, (*stack, d_in, r), jnp.float32) / math.sqrt(d_in)
         b = jnp.zeros((*stack, r, d_out), dtype)
-        *parents, last = path.split("/")
-        node = out
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = {"a": a.astype(dtype), "b": b}
-    return out
+        out[tuple(path.split("/"))] = {"a": a.astype(dtype), "b": b}
+    return nested(out)
 
 
 def merge(params: Params, adapters: Params, *, alpha: float | Float[Array, ""]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from activjax.models._model import Model, Params
+from activjax.models._nnx import nested
 from activjax.models.published._alone import alone
 from activjax.models.published._family import Family
-from activjax.models.published._layout import BESIDE, BY_HEAD, Entry
+from activjax.models.published._layout import BESIDE, BY_HEAD
 from activjax.models.published._options import Options, read_json
 from activjax.models.published._plan import Use
-from activjax.models.published._read import put
 from activjax.models.published._safetensors import TensorFile, WeightsError, write
 from activjax.models.published._save import family_of, shapes_of
 from activjax.models.published._shards import write_json
@@ -98,7 +98,7 @@ def save_adapters(
         "rank_pattern": {m: r for m, r in ranks.items() if r != ranks[first]},
         "alpha_pattern": {m: a for m, a in alphas.items() if a != alphas[first]},
         "target_modules": sorted(ranks),
-        "fan_in_fan_out": any(e.layout is BESIDE for e in _entries(parts.values(), ranks)),
+        "fan_in_fan_out": any(parts[module].entry.layout is BESIDE for module in ranks),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -142,7 +142,7 @@ def load_adapters(
     config: Any = getattr(model, "config", None)
     chosen, _, plan = family_of(config, shapes_of(model), family)
     bare = not any(name.startswith(_TOP + chosen.prefix) for name in file.tensors)
-    out: dict[str, Any] = {}
+    out: dict[tuple[str, ...], Any] = {}
     used: set[str] = set()
     for use in plan:
         keys = [key.removeprefix(chosen.prefix) if bare else key for key in use.keys]
@@ -161,14 +161,15 @@ def load_adapters(
             a = np.stack([f[0] for f in factors])
             b = np.stack([f[1][part] for f in factors])
             stacked = use.layers is not None
-            put(out, path, {"a": a if stacked else a[0], "b": b if stacked else b[0]})
+            pair = {"a": a, "b": b} if stacked else {"a": a[0], "b": b[0]}
+            out[tuple(path.split("/"))] = jax.tree.map(jax.device_put, pair)
     if left := [name for name in file.tensors if name not in used]:
         near = nearest(left[0], used)
         hint = f"; nearest that is used: {near[0]}" if near else ""
         raise WeightsError(f"{folder}: {left[0]} belongs to no kernel of a {chosen.name}{hint}")
     if not out:
         raise WeightsError(f"{folder}: no adapters in {_FILE}")
-    return jax.tree.map(jax.device_put, out), scales.alpha
+    return nested(out), scales.alpha
 
 
 class _Scales:
@@ -217,10 +218,6 @@ def _head(family: Family, options: Mapping[str, Any]) -> bool:
 def _module(key: str) -> str:
     """The name of a module without its layer: what PEFT's options speak of."""
     return key.removesuffix(".weight").rpartition("{}.")[2]
-
-
-def _entries(parts: Any, ranks: Mapping[str, int]) -> Iterator[Entry]:
-    return (use.entry for use in parts if _module(use.entry.key) in ranks)
 
 
 def _by_kernel(adapters: Params, shapes: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:

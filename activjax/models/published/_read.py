@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from activjax.models._nnx import nested
 from activjax.models.published._layout import SAME
 from activjax.models.published._plan import Use
 from activjax.models.published._shards import Checkpoint
@@ -35,7 +36,7 @@ def parameters(
       shapes: path -> `jax.ShapeDtypeStruct`.
       shardings: path -> sharding.
     """
-    out: dict[str, Any] = {}
+    out: dict[tuple[str, ...], Any] = {}
     with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
         for use in plan:
             leaves = [shapes[path] for path in use.entry.paths]
@@ -49,17 +50,8 @@ def parameters(
                     jax.make_array_from_callback(leaf.shape, sharding, read)
                     for leaf, sharding, read in zip(leaves, where, readers)
                 ]
-            for path, array in zip(use.entry.paths, found):
-                put(out, path, array)
-    return out
-
-
-def put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value into nested dicts, at a '/'-path."""
-    *above, last = path.split("/")
-    for name in above:
-        tree = tree.setdefault(name, {})
-    tree[last] = value
+            out |= {tuple(path.split("/")): a for path, a in zip(use.entry.paths, found)}
+    return nested(out)
 
 
 def _whole(
