@@ -21,6 +21,7 @@ examples:
   activjax ls                                     all runs below ./runs
   activjax show 3f2a                              the run whose id begins with 3f2a
   activjax codes 3f2a                             a page to browse the codes of its bottlenecks
+  activjax verify net.onnx prop.vnnlib            prove a property of a network, or break it
 """
 
 _RUN = """\
@@ -51,6 +52,21 @@ _CODES = """\
 Write the page of a run whose experiment indexed the codes of its bottlenecks: one HTML file that
 opens offline. It shows how each code is used, where, with what, and what it does to the output;
 tokens by codebooks; a search by regular expression; steered texts; labels to write and save.
+"""
+_VERIFY = """\
+Look for an input in the boxes of a VNN-LIB property (1.0 or 2.0) whose outputs are unsafe, or prove
+that there is none. The first line is VNN-COMP's word, the rest goes to stderr:
+
+  unsat    the property holds: no input is unsafe
+  sat      an input is unsafe; its values and outputs follow: ((X_0 0.5) ... (Y_0 -1.0))
+  unknown  the time ended
+
+The exit code is 0 for all three: VNN-COMP's scripts read the word, and take any other code as an
+error of the tool.
+"""
+_CHECK = """\
+Prove again what a proof says (APTP text, of `activjax verify --proof` or of others), exactly and
+without any of the search: `proved` with exit code 0, or `not proved` with exit code 1.
 """
 _WHICH = "its folder, the beginning of its id, or its name"
 
@@ -166,6 +182,26 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="root of all runs (default: the variable ACTIVJAX_RUNS, else ./runs)",
     )
+
+    verify = add("verify", "prove a property of a network, or find what breaks it", _VERIFY)
+    _add_problem(verify)
+    verify.add_argument("--proof", metavar="FILE", type=Path, help="where a proof is written")
+    verify.add_argument(
+        "--seconds", type=float, default=60.0, metavar="S", help="for the search (default: 60)"
+    )
+
+    check = add("check", "prove again what a proof says", _CHECK)
+    check.add_argument("proof", metavar="PROOF.aptp", type=Path)
+    _add_problem(check)
+    check.add_argument(
+        "--arithmetic",
+        choices=("exact", "lp"),
+        default="exact",
+        help="exact (default), or of linear programs in floating point",
+    )
+    check.add_argument(
+        "--seconds", type=float, metavar="S", help="for the check (default: no limit)"
+    )
     return top
 
 
@@ -191,6 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.command == "codes":  # a method's, which `runs` does not know
             return _codes(args)
+        if args.command in ("verify", "check"):
+            return _verify(args)
         from activjax.runs.commands import COMMANDS
 
         return COMMANDS[args.command](args)
@@ -225,6 +263,29 @@ def _codes(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise StorageError(str(error)) from error
     return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from activjax.runs.errors import ConfigError, StorageError
+    from activjax.verify import _commands
+
+    try:
+        if args.command == "verify":
+            return _commands.verify(args.onnx, args.vnnlib, proof=args.proof, seconds=args.seconds)
+        return _commands.check_proof(
+            args.proof, args.onnx, args.vnnlib, arithmetic=args.arithmetic, seconds=args.seconds
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename or error}: no such file") from error
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise StorageError(str(error)) from error
+
+
+def _add_problem(command: argparse.ArgumentParser) -> None:
+    command.add_argument("onnx", metavar="NET.onnx", type=Path)
+    command.add_argument("vnnlib", metavar="PROP.vnnlib", type=Path)
 
 
 def _add_out(command: argparse.ArgumentParser) -> None:

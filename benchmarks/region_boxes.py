@@ -18,9 +18,9 @@ import time
 
 import numpy as np
 
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions import _boxes
 from activjax.regions._box_programs import ProgramSearch
-from activjax.regions._network import Affine, Layer, Network
 
 SIZES = [
     (1, 32, 32),

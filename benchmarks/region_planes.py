@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from _timing import measure
 
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions import _on_plane, _planes
-from activjax.regions._network import Affine, Layer, Network
 
 BOX = np.array([[-1.0, 1.0], [-1.0, 1.0]])
 WIDTHS = [(32, 32), (64, 64), (32, 32, 32, 32), (100, 100), (104, 104), (108, 108), (140, 140)]

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from _timing import measure
 
-from activjax.regions._network import Affine, Layer, Network
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions._segments import segments
 from activjax.regions._segments_result import Segments
 

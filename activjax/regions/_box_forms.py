@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from activjax.regions._network import Affine, Layer, Network, dense
+from activjax.program.networks import Affine, Layer, Network, dense
 
 UNIT = np.finfo(np.float64).eps / 2
 FLOOR = 1e-290  # above what underflow can do to a sum of 10^18 products

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from activjax.fit import linear_program
+from activjax.program.networks import Network
 from activjax.regions._box_forms import SLACK, UNIT, Forms, Programs
-from activjax.regions._network import Network
 
 _MARGIN = 1e-9  # of a multiplier's proof, for numbers near 1: above its rounding in float64
 

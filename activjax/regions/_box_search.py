@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from activjax.program.networks import Network
 from activjax.regions._box_forms import UNIT, Forms, Programs, at, to_integers
 from activjax.regions._box_polytope import Polytope, cut, joined
 from activjax.regions._box_vertices import Facet, Vertices
-from activjax.regions._network import Network
 
 Split = tuple[int, np.ndarray, list[tuple[int, Polytope]]]
 """A unit, those of its layer that are left, and its states with the parts of the cell."""

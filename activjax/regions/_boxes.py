@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.program.networks import Network
 from activjax.regions._box import check_box
 from activjax.regions._box_counts import Geometry
 from activjax.regions._box_programs import ProgramSearch
 from activjax.regions._box_search import Search
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
 from activjax.regions._maps import labels
-from activjax.regions._network import Network
 
 Certificate = Literal["generic-certified", "exact-integer", "uncertified"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from activjax.regions._planes import subdivide
 
 if TYPE_CHECKING:
-    from activjax.regions._network import Network
+    from activjax.program.networks import Network
     from activjax.regions._polygons import Polygons
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from activjax import program
+from activjax.program.networks import Network, extract
 from activjax.regions import _boxes
 from activjax.regions._boxes import Regions
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
-from activjax.regions._extract import extract
-from activjax.regions._network import Network
 from activjax.regions._on_plane import on_network
 
 #: Cells that `count` looks for at most.

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float64, Int
 
-from activjax.regions._network import Affine, Matrix, Network
+from activjax.program.networks import Affine, Matrix, Network
 
 _LOW, _HIGH = 1 << 20, 1 << 21  # primes are between
 _INNER = 4096  # terms of a product: residues are at most 2^20 + 1 in size, 4096 (2^20 + 1)^2 < 2^53

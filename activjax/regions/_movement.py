@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from activjax.regions._forms import Form, joined
-from activjax.regions._network import Affine, Layer, Network
+from activjax.program.networks import Affine, Form, Layer, Network, joined
 from activjax.regions._on_plane import on_network
 from activjax.regions._polygons import Polygons
 from activjax.regions._segments import segments

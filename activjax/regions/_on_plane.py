@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike, Float, Float64
 
+from activjax.program.networks import extract
 from activjax.regions._box import check_box
 from activjax.regions._count import Definition, check_definition
-from activjax.regions._extract import extract
 from activjax.regions._planes import subdivide
 from activjax.regions._polygons import Polygons, polygons
 

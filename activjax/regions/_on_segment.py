@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from activjax.program.networks import extract
 from activjax.regions._count import Definition
-from activjax.regions._extract import extract
 from activjax.regions._segments import Engine, segments
 from activjax.regions._segments_result import Segments
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.program.networks import Layer, Network
 from activjax.regions._mesh import Mesh
-from activjax.regions._network import Layer, Network
 from activjax.regions._rounding import (
     DEVIATIONS,
     TINY,

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int
 
+from activjax.program.networks import Network
 from activjax.regions import _plane_counts
 from activjax.regions._boxes import Regions, enumerate
 from activjax.regions._count import DEFINITIONS, Count, Definition, check_definition
 from activjax.regions._maps import labels
-from activjax.regions._network import Network
 from activjax.regions._planes import Subdivision, subdivide
 
 #: Of subdivisions in doubt those of at most so many cells are compared with an exact enumeration.

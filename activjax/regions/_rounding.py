@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from activjax.regions._network import Affine
+from activjax.program.networks import Affine
 
 UNIT = np.finfo(np.float64).eps / 2
 TINY = np.finfo(np.float64).tiny

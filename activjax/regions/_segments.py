@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from activjax.program.networks import Network
 from activjax.regions._count import Definition, check_definition
-from activjax.regions._network import Network
 from activjax.regions._segments_host import sweep
 from activjax.regions._segments_jax import sweep as sweep_on_device
 from activjax.regions._segments_result import Segments, made

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from activjax.regions._network import Affine, Layer, Network
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions._parallel import each
 from activjax.regions._rounding import DEVIATIONS, UNIT
 from activjax.regions._segments_envelope import changes, ties

@@ -23,7 +23,7 @@ import scipy.sparse
 from jax import lax
 from jaxtyping import Array
 
-from activjax.regions._network import Network, dense
+from activjax.program.networks import Network, dense
 from activjax.regions._rounding import DEVIATIONS
 from activjax.regions._segments_host import Sweep
 

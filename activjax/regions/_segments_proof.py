@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from activjax.regions._network import Affine, Layer, Network
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions._parallel import each
 from activjax.regions._rounding import UNIT
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
+from activjax.program.networks import Network
 from activjax.regions._count import Definition, check_definition
 from activjax.regions._maps import labels
-from activjax.regions._network import Network
 from activjax.regions._segments_host import Sweep, sweep
 from activjax.regions._segments_proof import Proof, prove
 

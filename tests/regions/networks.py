@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from activjax.regions._network import Affine, Layer, Network
+from activjax.program.networks import Affine, Layer, Network
 
 
 def dense(weights, biases, skip=False):

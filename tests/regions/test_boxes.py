@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions import _boxes
 from activjax.regions._box_forms import Programs
 from activjax.regions._box_polytope import faces
 from activjax.regions._boxes import enumerate as find
 from activjax.regions._count import DEFINITIONS
-from activjax.regions._network import Affine, Layer, Network
 from tests.regions import networks
 
 

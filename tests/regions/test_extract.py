@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from activjax import program
-from activjax.regions._extract import extract
+from activjax.program.networks import extract
 from tests.program import networks
 
 A = jnp.linspace(-1.0, 1.0, 6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions import _maps
 from activjax.regions._maps import labels
-from activjax.regions._network import Affine, Layer, Network
 from tests.regions import networks
 
 

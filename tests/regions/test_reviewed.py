@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from activjax import regions
+from activjax.program.networks import Affine, Layer, Network, extract
 from activjax.regions import _boxes
-from activjax.regions._extract import extract
-from activjax.regions._network import Affine, Layer, Network
 from activjax.regions._on_plane import on_network
 from activjax.regions._segments import segments
 from tests.regions import networks

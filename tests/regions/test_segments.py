@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from activjax.program.networks import Affine, Layer, Network
 from activjax.regions import _segments_jax as on_device
 from activjax.regions._count import DEFINITIONS
-from activjax.regions._network import Affine, Layer, Network
 from activjax.regions._segments import segments
 from activjax.regions._segments_proof import prove
 from tests.regions import networks

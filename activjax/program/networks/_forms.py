@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from activjax.program import Equation, UnsupportedError
-from activjax.regions._network import Affine, Matrix, dense
+from activjax.program.networks._network import Affine, Matrix, dense
 
 #: Rows of a matrix are pushed through an operation in parts of at most so many numbers.
 CHUNK = 1 << 23
@@ -164,7 +164,7 @@ def _constant(value: Any) -> np.ndarray:
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array.astype(np.float64)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise UnsupportedError("complex numbers are not supported by activjax.regions")
+        raise UnsupportedError("complex numbers are not supported; use real ones")
     return array
 
 

@@ -1,22 +1,21 @@
-"""`extract`: the network in normal form that a user's function is."""
+"""`Forms`: what operations make of arrays that are affine in the sources so far."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 
 from activjax import program
 from activjax.program import Equation, Place, UnsupportedError, curves
-from activjax.regions._forms import Form, joined, linear, source
-from activjax.regions._groups import EXTREMES, groups
-from activjax.regions._network import Affine, Layer, Matrix, Network, dense
+from activjax.program.networks._forms import Form, compact, joined, linear, source
+from activjax.program.networks._groups import EXTREMES, groups
+from activjax.program.networks._network import Affine, Layer, Matrix, dense
 
 #: Operands in which an operation is jointly linear, the others being fixed; None: all of them.
 JOINTLY: dict[str, slice] = {
@@ -64,79 +63,20 @@ class Value:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
-class Extracted:
-    """A function in normal form.
-
-    Attributes:
-      network: of the flattened input and the flattened outputs, laid end to end.
-      shape: of the input.
-      structure: of the outputs.
-    """
-
-    network: Network
-    shape: tuple[int, ...]
-    structure: Any
-
-
-def extract(name: str, f: Callable[[Any], Any], x: Any) -> Extracted:
-    """The normal form of `f`, a function of one array.
-
-    Args:
-      name: of the caller, for messages.
-      f: continuous and piecewise linear; its outputs are floats.
-      x: an array, or a `jax.ShapeDtypeStruct`, of the shape and dtype of its input.
-
-    Raises:
-      TypeError: the input or an output is no array of real numbers.
-      ValueError: `f` is not piecewise linear, not continuous, or has constants that are not finite;
-        the operation is named.
-      UnsupportedError: it is, but by an operation that is not supported.
-    """
-    x = x if hasattr(x, "dtype") else np.asarray(x)
-    shape, dtype = tuple(x.shape), x.dtype
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: expected an input of real numbers, got {dtype}; convert it to floats"
-        )
-    like = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
-    verdict = program.piecewise_linear(f)(like)
-    if (bad := verdict.first_nonlinear) is not None:
-        inside = f" in {bad.functions[-1]}" if bad.functions else ""
-        line = f" at {bad.line}" if bad.source else ""
-        raise ValueError(
-            f"{name}: the function is not piecewise linear: {bad.name}{inside}{line} ({bad.reason})"
-        )
-    traced = program.trace(f, like)
-    for leaf in jax.tree.leaves(traced.out_shape):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise TypeError(
-                f"{name}: an output has dtype {leaf.dtype}; expected real numbers. Return logits, "
-                "not a class"
-            )
-    if not jax.tree.leaves(traced.out_shape):
-        raise TypeError(f"{name}: the function returns no array; expected real numbers")
-    if not like.size:
-        raise ValueError(f"{name}: the input has shape {shape}, without elements")
-    domain = _Forms(name)
-    fresh = source(0, shape)
-    outs = program.evaluate(traced.closed, [_fresh(fresh, "input")], domain)
-    out = domain.outputs(outs)  # may still add a layer
-    network = Network(int(np.prod(shape)), tuple(domain.layers), out)
-    _finite(name, network)
-    return Extracted(network, shape, traced.out_shape)
-
-
-def _fresh(form: Form, name: str) -> Value:
+def fresh(form: Form, name: str) -> Value:
     return Value(form.shape, form, curves.IDENTITY, form, name)
 
 
-class _Forms(program.Domain):
+class Forms(program.Domain):
     """Values are affine in the sources so far; each hinge makes a source."""
 
     def __init__(self, caller: str) -> None:
         self.caller = caller
-        self.layers: list[Layer] = []
+        self.layers: list[Any] = []
+
+    def input(self, shape: tuple[int, ...]) -> Value:
+        """The input of the function."""
+        return fresh(source(0, shape), "input")
 
     def abstract(self, value: Any) -> bool:
         return isinstance(value, Value)
@@ -146,11 +86,11 @@ class _Forms(program.Domain):
         each = int(np.prod(form.shape[1:]))
         part = slice(i * each, (i + 1) * each)
         matrices = {s: m[:, part] for s, m in form.affine.matrices.items()}
-        return _fresh(Form(form.shape[1:], Affine(matrices, form.affine.bias[part])), value.name)
+        return fresh(Form(form.shape[1:], Affine(matrices, form.affine.bias[part])), value.name)
 
     def stack(self, values: Sequence[Any]) -> Value:
         forms = [self.as_form(v) for v in values]
-        return _fresh(Form((len(forms), *forms[0].shape), joined(forms)), "stack")
+        return fresh(Form((len(forms), *forms[0].shape), joined(forms)), "stack")
 
     def outputs(self, outs: Sequence[Any]) -> Affine:
         return joined([self.as_form(v) for v in outs])
@@ -161,6 +101,30 @@ class _Forms(program.Domain):
             return self.form(value)
         array = np.asarray(value, np.float64)
         return Form(array.shape, Affine({}, array.ravel()))
+
+    # --- arithmetic; `extract_exactly` has its own --------------------------------------------
+
+    def operation(
+        self, eqn: Equation, operands: Sequence[Any], positions: Sequence[int]
+    ) -> list[Form]:
+        """The outputs of an operation that is linear in the operands at `positions`."""
+        return linear(eqn, operands, positions)
+
+    def plus(self, a: Form, b: Form, times: float | np.ndarray = 1.0) -> Form:
+        """`a + times * b`."""
+        return a.plus(b, times)
+
+    def scaled(self, form: Form, times: float) -> Form:
+        """A form times a number."""
+        return form.scaled(times)
+
+    def shifted(self, form: Form, by: float) -> Form:
+        """A form less a number."""
+        return form - by
+
+    def number(self, exact: Fraction) -> float:
+        """A constant of the program."""
+        return float(exact)
 
     # --- operations ---------------------------------------------------------------------------
 
@@ -212,7 +176,7 @@ class _Forms(program.Domain):
         if elementwise and any(values[i].form is None for i in varying):
             return None  # it may still become continuous, or not be needed
         operands = [self.form(v) if isinstance(v, Value) else v for v in values]
-        return [_fresh(form, where) for form in linear(eqn, operands, positions)]
+        return [fresh(form, where) for form in self.operation(eqn, operands, positions)]
 
     def _curved(self, eqn: Equation, values: list[Any], where: str) -> Value | None:
         """The output as a function of each element of one array, where it is one."""
@@ -235,32 +199,37 @@ class _Forms(program.Domain):
         if eqn.primitive.name not in ("gt", "ge", "lt", "le") or not self._affine(values):
             return None
         shape = tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
-        a, b = (_spread(self.as_form(v), shape) for v in values)
+        a, b = (spread(self.as_form(v), shape) for v in values)
         zero = curves.constant(0.0)
         assert zero is not None
         curve = curves.combine(curves.POINTWISE[eqn.primitive.name], [curves.IDENTITY, zero])
-        return None if curve is None else Value(shape, a - b, curve, None, where)
+        return None if curve is None else Value(shape, self.plus(a, b, -1.0), curve, None, where)
 
     def _rectified(self, eqn: Equation, values: list[Any], where: str) -> Value:
         """`max`, `min`, `abs` and `clamp`, by rectifiers."""
         name, shape = eqn.primitive.name, tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
         curved = self._curved(eqn, values, where)
-        forms = [_spread(self.as_form(v), shape) for v in values]
+        forms = [spread(self.as_form(v), shape) for v in values]
         if name == "abs":
-            out = self._rectify(forms[0], where).scaled(2.0) - forms[0]
+            out = self.plus(self.scaled(self.rectify(forms[0], where), 2.0), forms[0], -1.0)
         elif name == "clamp":
             out = self._lower(forms[1], forms[0], where)
-            out = out - self._rectify(out - forms[2], where)
+            out = self._upper(out, forms[2], where)
         else:
             # The operand that varies is the one whose excess makes the unit active.
             a, b = forms if isinstance(values[0], Value) else forms[::-1]
-            out = self._lower(a, b, where) if name == "max" else a - self._rectify(a - b, where)
-        fresh = _fresh(out, where)
-        return fresh if curved is None else Value(shape, curved.base, curved.curve, out, where)
+            out = (self._lower if name == "max" else self._upper)(a, b, where)
+        if curved is None:
+            return fresh(out, where)
+        return Value(shape, curved.base, curved.curve, out, where)
 
     def _lower(self, a: Form, b: Form, where: str) -> Form:
         """`max(a, b)`."""
-        return b.plus(self._rectify(a - b, where))
+        return self.plus(b, self.rectify(self.plus(a, b, -1.0), where))
+
+    def _upper(self, a: Form, b: Form, where: str) -> Form:
+        """`min(a, b)`."""
+        return self.plus(a, self.rectify(self.plus(a, b, -1.0), where), -1.0)
 
     def _extreme(self, eqn: Equation, value: Any, where: str) -> Value:
         """The largest or smallest of groups of elements."""
@@ -270,8 +239,8 @@ class _Forms(program.Domain):
         if table is None:
             raise ValueError(f"{self.caller}: {where} takes the largest of no elements")
         affine, table = _masked((form if largest else form.scaled(-1.0)).affine, table)
-        out = self._layer(Layer(affine, table, where), shape)
-        return _fresh(out if largest else out.scaled(-1.0), where)
+        out = self.layer(Layer(affine, table, where), shape)
+        return fresh(out if largest else out.scaled(-1.0), where)
 
     def _chosen(self, values: list[Any], where: str) -> Value | None:
         """`where(z > 0, a, b)` that is continuous because `a - b` is a multiple of z."""
@@ -282,21 +251,21 @@ class _Forms(program.Domain):
         if len(knots) != 1 or any(slope for slope, _ in lines):
             return None
         shape = max((np.shape(c) for c in cases), key=len)  # which may be a scalar
-        forms = [_spread(self.as_form(c), shape) for c in cases]
+        forms = [spread(self.as_form(c), shape) for c in cases]
         low, high = (forms[int(level)] for _, level in lines)
-        z = _spread(which.base, shape) - float(knots[0])
-        times = _multiple(high - low, z)
+        z = spread(which.base, shape) - float(knots[0])
+        times = _multiple(high.plus(low, -1.0), z)
         if times is None:
             return None
-        out = low.plus(self._rectify(z, where), times)
-        return _fresh(out, where)
+        out = self.plus(low, self.rectify(z, where), times)
+        return fresh(out, where)
 
     # --- hinges -------------------------------------------------------------------------------
 
-    def _rectify(self, z: Form, where: str) -> Form:
-        return self._layer(Layer(z.affine, None, where), z.shape)
+    def rectify(self, z: Form, where: str) -> Form:
+        return self.layer(Layer(z.affine, None, where), z.shape)
 
-    def _layer(self, layer: Layer, shape: tuple[int, ...]) -> Form:
+    def layer(self, layer: Layer, shape: tuple[int, ...]) -> Form:
         self.layers.append(layer)
         return source(len(self.layers), shape)
 
@@ -314,11 +283,11 @@ class _Forms(program.Domain):
                     "to be continuous; expected one that is"
                 )
             (slope, level), *_ = curve.lines
-            out = base.scaled(float(slope)) - (-float(level))
+            out = self.shifted(self.scaled(base, self.number(slope)), -self.number(level))
             slopes = itertools.pairwise(line[0] for line in curve.lines)
             for knot, (below, above) in zip(curve.knots, slopes, strict=True):
-                bent = self._rectify(base - float(knot), value.name)
-                out = out.plus(bent, float(above - below))
+                bent = self.rectify(self.shifted(base, self.number(knot)), value.name)
+                out = self.plus(out, bent, self.number(above - below))
             value.form = out
         return value.form
 
@@ -336,16 +305,16 @@ class _Forms(program.Domain):
         )
 
 
-def _spread(form: Form, shape: tuple[int, ...]) -> Form:
-    """A scalar in every element."""
+def spread(form: Form, shape: tuple[int, ...]) -> Form:
+    """A form of another shape: axes of size 1, or a scalar, in every element."""
     if form.shape == shape:
         return form
-    n = int(np.prod(shape))
-    row = np.ones((1, n))
+    numbers = np.arange(int(np.prod(form.shape))).reshape(form.shape)
+    columns = np.broadcast_to(numbers, shape).ravel()
     matrices: dict[int, Matrix] = {
-        s: scipy.sparse.csr_array(m @ row) for s, m in form.affine.matrices.items()
+        s: compact(m[:, columns]) for s, m in form.affine.matrices.items()
     }
-    return Form(shape, Affine(matrices, np.repeat(form.affine.bias, n)))
+    return Form(shape, Affine(matrices, form.affine.bias[columns]))
 
 
 def _unbounded(eqn: Equation, values: list[Any]) -> Value | None:
@@ -395,13 +364,3 @@ def _multiple(form: Form, of: Form) -> np.ndarray | None:
     times = np.divide(dot, square, out=np.zeros_like(dot), where=square > 0)
     rest = sum(((a - times * b) ** 2).sum(0) for a, b in pairs)
     return times.reshape(form.shape) if (rest <= PROPORTIONAL**2 * size).all() else None
-
-
-def _finite(name: str, network: Network) -> None:
-    maps = [(x.name, x.affine) for x in network.layers] + [("the output", network.out)]
-    for where, affine in maps:
-        arrays = [m if isinstance(m, np.ndarray) else m.data for m in affine.matrices.values()]
-        if not all(np.isfinite(a).all() for a in (affine.bias, *arrays)):
-            raise ValueError(
-                f"{name}: constants on the way to {where} are NaN or infinite; check the parameters"
-            )
