@@ -72,6 +72,7 @@ _PACKAGES = [
     "stats",
     "training",
     "transforms",
+    "verify",
     "zonotope",
 ]
 

@@ -151,11 +151,26 @@ class Problem:
         return f"Problem({self.name!r}, {self.inputs} inputs, {self.outputs} outputs, {boxes})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Single:
     """One example of a function of a batch; equal for equal functions, so programs are shared."""
 
     apply: Callable[[Any, Any], Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Single) and (
+            self.apply is other.apply or self._key() == other._key()
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> Any:
+        try:
+            hash(self.apply)
+        except TypeError:  # a partial with arrays, say: equal to itself alone
+            return id(self.apply)
+        return self.apply
 
     def __call__(self, params: Any, x: Any) -> Any:
         return self.apply(params, x[None])[0]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import activjax as aj
-from activjax import codebooks, fit, membership, models, patterns, stats
+from activjax import codebooks, fit, membership, models, patterns, stats, verify
 
 D = 6
 
@@ -368,7 +368,23 @@ CODEBOOKS = [
     Case("loss", _penalty, rows, differentiable=False, tol=1e-4),
 ]
 
-CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES, *MEMBERSHIP, *CODEBOOKS]
+
+def _bounds(x: jax.Array, method: Any = "crown") -> Any:
+    def one(row: jax.Array) -> Any:
+        box = row - 0.1, row + 0.1
+        return verify.bound(lambda v: _apply_mlp(v[None])[0], box, method, select=None, steps=3)
+
+    found = jax.vmap(one)(x)
+    return found.lower, found.upper * 2  # else their gradients would cancel
+
+
+# A NaN in a box leaves bounds of -infinity and infinity.
+VERIFY = [
+    Case("bound", _bounds, rows, nan="finite"),
+    Case("bound.alpha", lambda x: _bounds(x, "alpha"), rows, nan="finite", tol=1e-4),
+]
+
+CASES = [*TRANSFORMS, *PATTERNS, *FIT, *SUMMARIES, *MEMBERSHIP, *CODEBOOKS, *VERIFY]
 
 #: Public names that are no functions of arrays, or that other cases run through.
 EXEMPT = {
@@ -434,6 +450,14 @@ EXEMPT = {
         "ablate", "ask", "claims", "concept_vectors", "contrast", "conversation", "evaluate",
         "features", "inject", "inject_vectors", "laboratory", "monotone", "parse_templates",
         "patch_units", "put", "rate", "respond", "side_effects", "sweep", "train", "vectors_of",
+    },
+    "verify": {
+        # of problems, files and proofs: tests/verify
+        "Bounds", "Budget", "Case", "Checked", "Clause", "FormatError", "Leaf", "Literal",
+        "Multipliers", "Nap", "NapCurve", "Pattern", "Problem", "Property", "Radius", "Statistics",
+        "Tree", "Verdict", "Witness",
+        "above", "check", "largest", "mine_nap", "nap_curve", "prove", "radius",
+        "smallest",
     },
     "zonotope": {
         # on the host, in exact arithmetic: tests/zonotope

@@ -16,6 +16,7 @@ from activjax import (
     regions,
     stats,
     transforms,
+    verify,
     zonotope,
 )
 from tests.contracts.registry import CASES, EDITS, EXEMPT, FIT, SUMMARIES
@@ -144,6 +145,7 @@ def test_every_public_name_is_entered():
         "introspection": introspection,
         "membership": membership,
         "regions": regions,
+        "verify": verify,
         "zonotope": zonotope,
     }.items():
         public = {n for n in vars(module) if not n.startswith("_")}

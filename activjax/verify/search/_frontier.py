@@ -34,6 +34,11 @@ class Frontier:
     decided: set[int] = field(default_factory=set)
     stuck: list[int] = field(default_factory=list)
 
+    def copy(self) -> Frontier:
+        """One that goes on without changing this one."""
+        mine = list(self.waiting), list(self.log), set(self.decided), list(self.stuck)
+        return Frontier(self.spec, self.numbers, *mine)
+
     @property
     def open(self) -> int:
         """How many boxes wait."""
@@ -80,11 +85,15 @@ class Frontier:
         rows = int(state.logged)
         self.log.append(tuple(np.asarray(a[:rows]) for a in jax.device_get(state.log)))
 
+    def put_back(self, boxes: Boxes, first: int) -> None:
+        """Boxes from `first` on wait again."""
+        if first < len(boxes.number):
+            self.waiting.append(_rows(boxes, slice(first, None)))
+
     def leaves(self) -> tuple[Leaf, ...]:
         """The leaves of a finished search, depth first."""
-        number, split, at, child = (np.concatenate(parts) for parts in zip(*self.log, strict=True))
-        order = np.argsort(number)
-        split, at, child = split[order].tolist(), at[order].tolist(), child[order].tolist()
+        number, *logged = (np.concatenate(parts) for parts in zip(*self.log, strict=True))
+        split, at, child = (_by_number(number, values, self.numbers) for values in logged)
         leaves: list[Leaf] = []
         stack: list[tuple[int, tuple[Literal, ...]]] = [(0, ())]
         while stack:
@@ -101,6 +110,13 @@ class Frontier:
         if split < self.spec.inputs:
             return Literal("input", split, positive, Fraction(at))
         return Literal("relu", split - self.spec.inputs, positive)
+
+
+def _by_number(number: np.ndarray, values: np.ndarray, many: int) -> list[Any]:
+    """What was logged last for each part."""
+    out = np.zeros(many, values.dtype)
+    out[number] = values
+    return out.tolist()
 
 
 def _rows(boxes: Boxes, rows: slice) -> Boxes:

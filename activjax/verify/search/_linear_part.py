@@ -79,6 +79,13 @@ def _refuted(
     error_out = np.abs(weights) @ lost[:n_out] + 1e-15 * (np.abs(sides) + 1)
     constraint = -signs[mine, None] * units[mine]
     error_sign = lost[n_out:][mine]
+    size = np.concatenate([[1.0], np.maximum(abs(low), abs(high))])
+    # Often the box alone will do.
+    mid, rad = 0.5 * (low + high), 0.5 * (high - low)
+    least = objective[:, 0] + objective[:, 1:] @ mid - np.abs(objective[:, 1:]) @ rad
+    here = 64 * np.finfo(np.float64).eps * (np.abs(objective) @ size)
+    if (least > SLACK * error_out + here).any():
+        return True, None
     scale = 1 + np.abs(constraint).sum(1, keepdims=True)
     constraint, error_sign = constraint / scale, error_sign / scale[:, 0]
     free = not len(weights)
@@ -90,23 +97,26 @@ def _refuted(
         ]
     )
     right = -np.concatenate([constraint[:, 0], objective[:, 0]])
-    most = 1 + (np.abs(objective) @ np.concatenate([[1], np.maximum(abs(low), abs(high))])).sum()
+    most = 1 + (np.abs(objective) @ size).sum()
     found = linear_program(
         np.concatenate([np.zeros(d), [0.0 if free else 1.0]]), rows, right,
         lower=np.concatenate([low, [0.0 if free else -most]]),
         upper=np.concatenate([high, [0.0 if free else most]]),
     )  # fmt: skip
     errors = SLACK * np.concatenate([error_sign, error_out])
+    span = np.concatenate([np.maximum(abs(low), abs(high)), [most]])
+
+    def lost_by(multipliers: np.ndarray) -> float:
+        """What rounding in the forms, and in the bound that multipliers prove, can change."""
+        size = np.abs(rows).T @ multipliers @ span + np.abs(right) @ multipliers
+        return float(multipliers @ errors + 64 * np.finfo(np.float64).eps * size)
+
     if found.status == "infeasible" and found.certificate is not None:
-        return bool(found.certificate.violation > found.certificate.ub @ errors), None
+        return found.certificate.violation > lost_by(found.certificate.ub), None
     if found.status != "optimal" or found.x is None or free:
         return False, None if found.x is None else found.x[:d]
     assert found.dual_ub is not None
-    # The bound that the multipliers prove, less what rounding in the forms and here can change.
-    reach = np.abs(rows).T @ found.dual_ub
-    span = np.concatenate([np.maximum(abs(low), abs(high)), [most]])
-    here = 64 * np.finfo(np.float64).eps * (reach @ span + np.abs(right) @ found.dual_ub)
-    return bool(found.dual_value > found.dual_ub @ errors + here), found.x[:d]
+    return found.dual_value > lost_by(found.dual_ub), found.x[:d]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -123,7 +123,7 @@ def advance(
         taken = jax.tree.map(
             lambda a: jax.lax.dynamic_slice_in_dim(a, start, spec.batch), state.boxes
         )
-        real = start + jnp.arange(spec.batch) < state.top
+        real = start + jnp.arange(spec.batch, dtype=jnp.int32) < state.top
         seen = visit(spec, tape, out, rows, assumed, taken)
         return _after(spec, state, start, taken, real, seen)
 
@@ -134,7 +134,7 @@ def _after(spec: Spec, state: State, start: Any, taken: Boxes, real: Any, seen: 
     n = spec.batch
     divided = real & ~seen.refuted & ~seen.linear
     waiting = real & seen.linear
-    rank = jnp.cumsum(divided) - 1
+    rank = jnp.cumsum(divided, dtype=jnp.int32) - 1
     child = jnp.where(divided, state.numbers + 2 * rank, 0).astype(jnp.int32)
     # Those that were split come first, so that their children lie side by side.
     order = jnp.argsort(~divided, stable=True)
@@ -148,7 +148,7 @@ def _after(spec: Spec, state: State, start: Any, taken: Boxes, real: Any, seen: 
     )  # fmt: skip
     made = _children(spec, taken, seen, child)
     both = jax.tree.map(lambda a: a[:, order].reshape(2 * n, *a.shape[2:]), made)
-    count = jnp.sum(divided).astype(jnp.int32)
+    count = jnp.sum(divided, dtype=jnp.int32)
     # The first children, then the second ones: written one after the other.
     boxes = state.boxes
     for i in (0, 1):
@@ -165,7 +165,7 @@ def _after(spec: Spec, state: State, start: Any, taken: Boxes, real: Any, seen: 
             lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b[line], state.queue.count, 0),
             state.queue.boxes, kept,
         ),
-        state.queue.count + jnp.sum(waiting).astype(jnp.int32),
+        state.queue.count + jnp.sum(waiting, dtype=jnp.int32),
     )  # fmt: skip
     values = jnp.where(real[:, None] & ~jnp.isnan(seen.values), seen.values, jnp.inf)
     at = jnp.argmin(values)
@@ -177,7 +177,7 @@ def _after(spec: Spec, state: State, start: Any, taken: Boxes, real: Any, seen: 
         (start + 2 * count).astype(jnp.int32),
         state.numbers + 2 * count,
         log,
-        state.logged + jnp.sum(real).astype(jnp.int32),
+        state.logged + jnp.sum(real, dtype=jnp.int32),
         state.batches + 1,
         queue,
         best,

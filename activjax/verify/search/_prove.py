@@ -72,7 +72,8 @@ def prove(
             raise ValueError(
                 "verify.prove: resume is no unknown verdict of this problem, pattern and budget"
             )
-        search = replace(resume.frontier, budget=budget, started=started)
+        cases = [case.copy() for case in resume.frontier.cases]
+        search = replace(resume.frontier, budget=budget, started=started, cases=cases)
     else:
         search = _Search(problem, spec, network, assumed, budget, started)
         if budget.restarts:
@@ -217,6 +218,8 @@ class _Search:
                     return witness
                 if full or not int(state.top):
                     break
+                if self.left() is None:
+                    return None
                 state = self.continued(frontier, state)
         return None
 
@@ -233,6 +236,9 @@ class _Search:
     def linear(self, i: int, frontier: Frontier, rows: Rows, boxes: Boxes) -> Witness | None:
         """Decides the boxes in which the network is linear."""
         for k in range(len(boxes.number)):
+            if self.left() is None:
+                frontier.put_back(boxes, k)
+                return None
             number = int(boxes.number[k])
             clauses = self.problem.cases[i].clauses
             decided = decide(self.spec, self.problem.params, rows, clauses, boxes, k)

@@ -130,7 +130,7 @@ def _cut(result: Backward, rows: Rows, clause: Any, low: Any, high: Any) -> tupl
     width = jnp.where(can, high - low, 0)
     steepest = jnp.max(jnp.where(can, steep, 0), 1, keepdims=True)
     score = jnp.where(can, (steep + FLOOR * steepest + jnp.finfo(low.dtype).tiny) * width, -1.0)
-    cut = jnp.argmax(score, 1)
+    cut = jnp.argmax(score, 1).astype(jnp.int32)
     at = jnp.take_along_axis(middle, cut[:, None], 1)[:, 0]
     return cut, at, jnp.any(can, 1)
 
@@ -151,8 +151,9 @@ def _unit(tape: Tape, found: Layers, result: Backward, matters: Any, open_: Any)
         scores.append(cost)
     # An undecided unit that costs nothing still comes before those that are decided.
     score = jnp.concatenate(scores, 1)
-    return jnp.argmax(jnp.where(open_, score + 1e-30, -1.0), 1) if score.shape[1] else (
-        jnp.zeros(len(open_), jnp.int32))  # fmt: skip
+    if not score.shape[1]:
+        return jnp.zeros(len(open_), jnp.int32)
+    return jnp.argmax(jnp.where(open_, score + 1e-30, -1.0), 1).astype(jnp.int32)
 
 
 def _tried(
