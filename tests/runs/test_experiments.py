@@ -76,6 +76,14 @@ SMALL = {
         "steps=8", "width=16", "layers=2", "heads=2", "context=32", "held_out=0.01", "seeds=2",
         "measurements=2", "measured_rows=4",
     ],
+    "nap_digits": [
+        "seeds=2", "widths=[8]", "channels=1", "hidden=8", "steps=100", "deltas=['0.9', '1.0']",
+        "proved=['0.9']", "digits=1", "trials=2", "boxes=20",
+    ],
+    "prove_acasxu": [
+        f"folder={ROOT / 'tests/verify/data'}", "budget=10",
+        "instances=['gap.onnx:gap_unsat.vnnlib unsat', 'gap.onnx:gap_sat.vnnlib sat']",
+    ],
 }  # fmt: skip
 
 

@@ -3,6 +3,10 @@
 `python tests/verify/make_parity.py` writes `data/parity.npz`. It needs torch and auto_LiRPA 0.7.1
 (https://github.com/Verified-Intelligence/auto_LiRPA), and nothing of this project but the weights
 below. Weights and boxes are float32 numbers, so that the file is small; all else is float64.
+
+The leaky rectifier is compared by IBP alone: its lower line is chosen by another rule there (slope
+1 where the chord is steeper than 1/2, ours by the smaller area). Not compared is `abs`: there, IBP
+is exact and CROWN takes 0 as the lower slope where the sign is open; ours is made of a rectifier.
 """
 
 from __future__ import annotations
@@ -14,8 +18,6 @@ from typing import Any
 import numpy as np
 
 FILE = Path(__file__).parent / "data" / "parity.npz"
-#: Steps of alpha-CROWN, for every layer and for the outputs.
-STEPS = 20
 #: Half widths of the boxes; "mixed" has a side of each, and one without width.
 RADII = (0.01, 0.1, 0.5, 2.0, "mixed")
 #: Shape of one example.
@@ -95,11 +97,9 @@ def found(name: str) -> dict[str, np.ndarray]:
 
     low, high = (torch.tensor(side, dtype=torch.float64) for side in boxes(name))
     out = {}
-    for method in ("IBP", "CROWN", "CROWN-Optimized"):
-        # Stable units keep their intervals unless told otherwise, but for CROWN they are stored.
-        dense = {"sparse_intermediate_bounds": False} if method == "CROWN" else {}
-        slopes = {"iteration": STEPS, "fix_interm_bounds": False, "lr_alpha": 0.3}
-        options = {**dense, "optimize_bound_args": slopes}
+    for method in ("IBP",) if name == "leaky" else ("IBP", "CROWN"):
+        # Stable units would keep their intervals otherwise; the outputs are the same.
+        options = {"sparse_intermediate_bounds": False}
         net = BoundedModule(module(name), low, bound_opts=options, verbose=0)
         x = BoundedTensor(low, PerturbationLpNorm(norm=np.inf, x_L=low, x_U=high))
         ends = net.compute_bounds(x=(x,), method=method)
