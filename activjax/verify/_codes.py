@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from activjax import patterns
 from activjax.verify._problem import Single
 from activjax.verify.bounds._record import record
+from activjax.verify.search._settled import settled
 from activjax.verify.search._visit import evaluate
 
 
@@ -38,7 +39,9 @@ def codes(
     inputs = jnp.asarray(inputs, jnp.float32)
     if inputs.ndim < 1 or not len(inputs):
         raise ValueError(f"verify.codes: inputs have shape {inputs.shape}; expected [n, ...]")
-    operands = _operands(Single(apply), inputs.shape[1:], params, inputs)
+    shape = inputs.shape[1:]
+    one, params = settled(Single(apply), params, shape, inputs.dtype)
+    operands = _operands(one, shape, params, inputs)
     if not operands:
         raise ValueError("verify.codes: the function has no rectifier")
     return patterns.codes({f"relu/{i}": z for i, z in enumerate(operands)})

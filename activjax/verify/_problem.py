@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from activjax.verify._property import Clause, Property
@@ -86,7 +87,8 @@ class Problem:
                             f"{self.outputs}"
                         )
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
-            if np.issubdtype(np.asarray(leaf).dtype, np.inexact) and not np.isfinite(leaf).all():
+            number = jnp.issubdtype(np.asarray(leaf).dtype, jnp.inexact)  # bfloat16 is one as well
+            if number and not np.isfinite(leaf).all():
                 raise ValueError(
                     f"{self.name}: the network's {jax.tree_util.keystr(path) or 'parameter'} has "
                     "NaN or infinite numbers; nothing can be proved about it"
@@ -120,6 +122,9 @@ class Problem:
     ) -> Problem:
         """The problem of a model that maps a batch `[n, ...]` to outputs `[n, ...]`.
 
+        The network is what the model makes of a batch of one example: one whose examples act on one
+        another (batch normalisation by the batch itself) is another function in larger batches.
+
         Args:
           apply: `apply(params, inputs)`, of a `Model` or any function of JAX.
           params: its parameters.
@@ -128,8 +133,8 @@ class Problem:
           name: for messages.
 
         Raises:
-          ValueError: an empty box, bounds or parameters that are not finite, shapes that do not
-            fit, or a property of outputs that the model does not have.
+          ValueError: an empty box, bounds or parameters that are not finite, a box or outputs of a
+            shape that does not fit, or a property of outputs that the model does not have.
         """
         lower, upper = (np.asarray(side) for side in box)
         if lower.shape != upper.shape:
@@ -140,8 +145,7 @@ class Problem:
         dtype = FLOAT32
 
         one = Single(apply)
-        out = jax.eval_shape(one, params, jax.ShapeDtypeStruct(lower.shape, dtype))
-        outputs = int(np.prod(out.shape))
+        outputs = _outputs(name, apply, params, lower.shape, dtype)
         low, high = (tuple(map(Fraction, side.ravel().tolist())) for side in (lower, upper))
         case = Case(low, high, property.clauses(outputs))
         return cls(one, params, lower.shape, outputs, (case,), digest(params), name)
@@ -174,6 +178,28 @@ class Single:
 
     def __call__(self, params: Any, x: Any) -> Any:
         return self.apply(params, x[None])[0]
+
+
+def _outputs(
+    name: str, apply: Callable[[Any, Any], Any], params: Any, shape: tuple[int, ...], dtype: Any
+) -> int:
+    """How many outputs one example has."""
+    batch = jax.ShapeDtypeStruct((1, *shape), dtype)
+    try:
+        out = jax.eval_shape(apply, params, batch)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}: the model fails on a batch of one example, {list(batch.shape)} of {dtype}; "
+            f"the box should have the shape of one example, it has {list(shape)}. It says: {error}"
+        ) from error
+    found = getattr(out, "shape", None)
+    if found is None or found[:1] != (1,):
+        what = f"a {type(out).__name__}" if found is None else f"shape {list(found)}"
+        raise ValueError(
+            f"{name}: the model returns {what} for a batch of one example; expected one array "
+            "[1, ...] of outputs"
+        )
+    return int(np.prod(found[1:]))
 
 
 def digest(params: Any) -> str:

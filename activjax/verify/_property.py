@@ -58,10 +58,20 @@ def above(weights: Any, bound: Any) -> Property:
 
     Args:
       weights: `[outputs]`.
-      bound: a number.
+      bound: a number, or its text ("-1/3").
+
+    Raises:
+      ValueError: they are no finite numbers.
     """
-    row = tuple(Fraction(w) for w in np.asarray(weights).tolist())
-    return Property(f"{row} @ outputs > {bound}", lambda n: (Clause((row,), (Fraction(bound),)),))
+    try:
+        row = tuple(Fraction(w) for w in np.asarray(weights).tolist())
+        side = Fraction(bound)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"verify.above: weights {weights!r} and bound {bound!r}; expected a finite number "
+            "for each output, and one"
+        ) from None
+    return Property(f"{row} @ outputs > {bound}", lambda n: (Clause((row,), (side,)),))
 
 
 def _extreme(label: int, n: int, sign: int) -> tuple[Clause, ...]:

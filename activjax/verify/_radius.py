@@ -58,14 +58,14 @@ def radius(
     """
     if not largest > 0 or trials < 1:
         raise ValueError(f"verify.radius: largest={largest}, trials={trials}; expected above 0")
-    center = np.asarray(center, np.float32)
+    center = np.asarray(center, np.float64)
     budget = budget or Budget(seconds=10.0)
     low, high, at = 0.0, float("inf"), float(np.float32(largest))
     tried: list[tuple[float, Verdict]] = []
     for _ in range(trials):
-        sides = center - np.float32(at), center + np.float32(at)
+        sides = center - at, center + at  # in float64: float32 could cut off the border
         if domain is not None:
-            sides = tuple(np.clip(s, np.float32(domain[0]), np.float32(domain[1])) for s in sides)
+            sides = tuple(np.clip(side, *domain) for side in sides)
         problem = Problem.from_model(apply, params, sides, property, name=f"radius {at:g}")
         verdict = prove(problem, budget=budget, pattern=pattern)
         tried.append((at, verdict))

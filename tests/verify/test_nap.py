@@ -123,6 +123,23 @@ def _operands(params, x):
     ]
 
 
+def test_a_full_pattern_is_decided_inside_its_region():
+    # With every sign given the network is linear, and an optimum lies on the borders of the
+    # region, where a strict sign fails: a witness must come from inside.
+    params = random_mlp([2, 6, 2], 3)
+    x = np.array([[0.3, -0.2]], np.float32)
+    (w, b), _ = params
+    signs = np.where(x[0] @ w + b > 0, 1, -1).astype(np.int8)
+    label = int(np.argmax(np.asarray(mlp(params, jnp.asarray(x)))[0]))
+    box = -np.ones(2), np.ones(2)
+    budget = verify.Budget(restarts=0)
+    wrong = verify.Problem.from_model(mlp, params, box, verify.largest(1 - label))
+    verdict = verify.prove(wrong, pattern=signs, budget=budget)
+    assert verdict.status == "violated", verdict.reason
+    operands = [float(v) for v in _operands(params, verdict.witness.exact)]
+    assert [z > 0 for z in operands] == [s > 0 for s in signs]
+
+
 def test_radius_brackets_the_border():
     # output 0 minus output 1 is x: the property holds for x > 0
     def f(params, x):

@@ -145,7 +145,9 @@ class Forms(program.Domain):
         if name in EXTREMES:
             return [self._extreme(eqn, values[0], where)]
         curved = self._curved(eqn, values, where)
-        made = self._linear(eqn, values, where)
+        # As a curve it may still become continuous, or not be needed.
+        stepped = any(v.form is None for v in values if isinstance(v, Value))
+        made = None if curved and stepped else self._linear(eqn, values, where)
         if made is None:
             if curved is None and name == "select_n":
                 curved = self._chosen(values, where)
@@ -172,9 +174,8 @@ class Forms(program.Domain):
             return None
         if (len(varying) > 1 and name in PRODUCTS) or not set(varying) <= set(positions):
             return None
-        elementwise = curves.pointwise(eqn) is not None
-        if elementwise and any(values[i].form is None for i in varying):
-            return None  # it may still become continuous, or not be needed
+        if curves.pointwise(eqn) is not None and not self._affine(values):
+            return None
         operands = [self.form(v) if isinstance(v, Value) else v for v in values]
         return [fresh(form, where) for form in self.operation(eqn, operands, positions)]
 

@@ -23,7 +23,7 @@ class Layers(NamedTuple):
     Attributes:
       low, high: `[boxes, units]` bounds of the operands of all rectifiers.
       empty: `[boxes]`, true where no input of the box has the signs asked for.
-      sizes: magnitudes of the input and of the operands of rectifiers, for the margins.
+      sizes: magnitudes of all up to the operand of the last rectifier, for the margins.
       intervals: of the input and of the outputs of rectifiers.
     """
 
@@ -62,15 +62,18 @@ def layers(
         anew, those with the widest triangles; by default all.
     """
     dtype = low.dtype
-    source = {tape.input: jnp.maximum(jnp.abs(low), jnp.abs(high))}
+    # Sides below the smallest normal number may be taken for 0.
+    tiny = float(jnp.finfo(dtype).tiny)
+    source = {tape.input: jnp.maximum(jnp.abs(low), jnp.abs(high)) + tiny}
     sizes, through = dict(source), dict(source)
     made: dict[Node, Lines] = {}
-    intervals: dict[Node, tuple[Any, Any]] = {tape.input: (low, high)}
+    intervals: dict[Node, tuple[Any, Any]] = {tape.input: (low - tiny, high + tiny)}
     empty = jnp.zeros(len(low), bool)
     lows, highs = [], []
     for node, where in tape.slices.items():
         (z,) = node.operands
-        sizes[z] = magnitudes(tape, z, through)
+        size = magnitudes(tape, z, through)
+        sizes = {**through, **sizes, z: size}
         if method == "crown":
             old = None if known is None else (known[0][:, where], known[1][:, where])
             if old is not None and focus is not None and focus < z.size:

@@ -105,7 +105,7 @@ def product(
         return linear
 
     if elementwise:
-        terms = 2 + (node.size if node.shape != shape else 0)
+        terms = 2 + (int(np.prod(shape)) if node.shape != shape else 0)
     else:
         # a sum runs over some axes of the factor: forward over these, backward over the others
         terms = (
@@ -129,7 +129,7 @@ def _dot_terms(eqn: Equation, side: int) -> int:
 def _adds(eqn: Equation) -> bool:
     """Whether it, or its transpose, sums many terms."""
     name = eqn.primitive.name
-    return name in _SUMS or name.startswith(("broadcast", "gather", "tile")) or _scalar(eqn)
+    return name in _SUMS or name.startswith(("broadcast", "gather", "pad", "tile")) or _scalar(eqn)
 
 
 def _scalar(eqn: Equation) -> bool:

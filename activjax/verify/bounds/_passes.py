@@ -41,6 +41,8 @@ def middle(low: Any, high: Any) -> tuple[Any, Any]:
 def magnitudes(tape: Tape, node: Node, known: dict[Node, Any]) -> Any:
     """`[boxes, size]`, at least `|L| |w| + |k|` of a node in terms of the rectifiers below it.
 
+    A little is added, without which constants that are flushed to 0 would not count (`_rounding`).
+
     Args:
       tape: the tape.
       node: any node.
@@ -54,7 +56,10 @@ def magnitudes(tape: Tape, node: Node, known: dict[Node, Any]) -> Any:
                 value = jax.vmap(at.absolute)(*parts)
             if at.constant is not None:
                 value = value + jnp.abs(at.constant)
-            known[at] = value.reshape(len(value), -1)
+            value = value.reshape(len(value), -1)
+            info = jnp.finfo(value.dtype)
+            largest = sum(jnp.max(known[x], -1, keepdims=True, initial=0) for x in at.operands)
+            known[at] = value + (at.terms + 2) * float(info.tiny / info.eps) * (1 + largest)
     return known[node]
 
 
@@ -68,8 +73,11 @@ def interval(node: Node, known: dict[Node, tuple[Any, Any]], dtype: Any) -> tupl
     if node.constant is not None:
         mid, size = mid + node.constant, size + jnp.abs(node.constant)
     lost = SLACK * gamma(node.terms + 4, dtype) * (size + rad)
-    lost = lost + node.size * node.terms * jnp.finfo(dtype).tiny
-    rad = rad + lost
+    # What is flushed to 0: a product, a constant, or at the end the bound itself.
+    largest = [jnp.max(jnp.abs(m) + r, tuple(range(1, m.ndim)), keepdims=True, initial=0)
+               for m, r in zip(mids, rads, strict=True)]  # fmt: skip
+    flushed = 1 + sum(x.reshape(-1, *[1] * len(node.shape)) for x in largest)
+    rad = rad + lost + (2 * node.terms + 4) * jnp.finfo(dtype).tiny * flushed
     eps = jnp.finfo(dtype).eps
     # `mid - rad` itself is rounded.
     out = eps * (jnp.abs(mid) + rad)
@@ -94,7 +102,7 @@ def backward(
       rows: `[rows, size]`, or `[boxes, rows, size]`.
       box: `(low, high)`, `[boxes, inputs]`.
       lines: of every rectifier below `start`, flattened.
-      sizes: magnitudes `[boxes, size]` of `start`, the input and the operands of these rectifiers.
+      sizes: magnitudes `[boxes, size]` of `start` and of all that is below it.
       pushed: by rectifier, what is added to the coefficients of its operand: minus the multipliers
         of `z >= 0`, plus those of `z <= 0`, `[boxes, rows, units]`; each of these is at least 0.
       pick: `[boxes, k]`, the rows that each box asks for; by default all. What the rows have in
@@ -132,16 +140,19 @@ def backward(
             up = flat > 0
             reached[node] = flat
             through = flat * jnp.where(up, below_, above[:, None])
-            offset = offset + _dot(jnp.where(up, 0.0, flat), intercept)
+            fall = _dot(jnp.where(up, 0.0, flat), intercept)
+            offset = offset + fall
             weight = jnp.abs(through)
             if pushed is not None and node in pushed:
                 through, weight = through + pushed[node], weight + jnp.abs(pushed[node])
-            lost = lost + _gamma(tape, z, node.size + 6, dtype) * _dot(weight, sizes[z])
+            terms = _gamma(tape, z, node.size + 6, dtype)
+            # No summand of `fall` is above 0; a chord may be so flat that its slope is flushed.
+            lost = lost + terms * (_dot(weight, sizes[z]) + jnp.abs(fall))
             _add(ct, z, through.reshape(boxes, many, *z.shape), pick)
             continue
         flushed += node.size * node.terms
         if node.constant is not None:
-            added = flat @ node.constant.reshape(-1)
+            added = jnp.matmul(flat, node.constant.reshape(-1), precision="highest")
             if flat.ndim == 2:
                 common = common + added
             else:
@@ -168,18 +179,19 @@ def backward(
         reach = jnp.zeros((), dtype)
         slopes = jnp.zeros((boxes, many, tape.input.size), dtype)
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    most = 1 + sum(jnp.max(s, -1, keepdims=True) for s in sizes.values())
+    most = 1 + sum(jnp.max(s, -1, keepdims=True, initial=0) for s in sizes.values())
     offset = offset + own(common)
     total = reach + offset
     lost = SLACK * lost + (len(tape.relus) + 4) * eps * (jnp.abs(reach) + jnp.abs(offset))
-    lost = lost + tiny * (flushed + 1) * most
+    # Three more than the products: the bound may be flushed as well, here and where it is used.
+    lost = lost + tiny * (flushed + 3) * most
     bound = jnp.broadcast_to(total - lost, (boxes, many))
     bound = jnp.where(jnp.isnan(bound), -jnp.inf, bound)
     return Backward(bound, slopes, jnp.broadcast_to(offset - lost, (boxes, many)), reached)
 
 
 def _gamma(tape: Tape, node: Node, more: int, dtype: Any) -> float:
-    return gamma(tape.segment_terms[node] + more, dtype)
+    return gamma(tape.segment_terms[node] + tape.additions + more, dtype)
 
 
 def _dot(a: Any, x: Any) -> Any:

@@ -123,6 +123,8 @@ class _Recorder(program.Domain):
                 return [values[0]]
         if name == "integer_pow" and eqn.params["y"] == 1:
             return [values[0]]
+        if (alone := _unbounded(eqn, values)) is not None:
+            return [alone]
         if name in ("max", "min", "abs", "clamp") and self._affine(values):
             return [self._hinge(eqn, values, where)]
         curved = self._curved(eqn, values, where)
@@ -306,6 +308,17 @@ class _Recorder(program.Domain):
 
 def _is_zero(value: Any) -> bool:
     return not isinstance(value, Tracer) and not np.asarray(value).any()
+
+
+def _unbounded(eqn: Equation, values: list[Any]) -> Value | None:
+    """The operand of a maximum with -inf, or of a minimum with inf, that it hands on."""
+    bound = {"max": -np.inf, "min": np.inf}.get(eqn.primitive.name)
+    given = [v for v in values if isinstance(v, Value)]
+    known = [v for v in values if not isinstance(v, Value | Tracer)]
+    if bound is None or not known or len(given) != 1 or (np.asarray(known[0]) != bound).any():
+        return None
+    shape = tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
+    return given[0] if given[0].shape == shape else None
 
 
 def _uniform(value: Any) -> curves.Curve | None:

@@ -5,7 +5,8 @@ fused or not, is off by at most `gamma(n)` times the sum of their absolute value
 and Stability of Numerical Algorithms, section 3.1).
 
 A backward pass keeps `value(x) >= sum of A_w . w(x) + c - e` over the nodes w that are still open.
-Its A are the numbers as computed, so errors are local to a step and do not compound:
+Its A are the numbers as computed, so errors are local to a step and do not compound. Objectives and
+constants may themselves have been rounded to the precision of the box, once:
 
 - through a linear node `v = L w + k` the new cotangent `L^T A_v` is off by at most
   `gamma(terms) |L|^T |A_v|`, its addition to another by u more, `A_v . k` by `gamma(size)`, all
@@ -14,12 +15,18 @@ Its A are the numbers as computed, so errors are local to a step and do not comp
   `|A_z| . M_z`, because `|A_v| M_v` of the part that comes from z is at most that. So one term for
   each rectifier, with the sum of their n, is enough;
 - at a rectifier the lines are valid as computed (`_relax`); the products with their slopes lose
-  2 u and the sum of their intercepts `gamma(size)` of the same `|A_z| . M_z`;
+  2 u of `|A_z| . M_z`, the sum of their intercepts `gamma(size)` of itself, as no summand is above
+  0; adding all these to c loses u of each for every addition (`Tape.additions`);
 - at the input `A . mid - |A| . rad` loses `gamma(size + 4) |A| . max(|low|, |high|)`.
 
 M itself is a sum of non-negative numbers, computed with a relative error that is below 1 % as long
-as `gamma` of the terms is; the margin is enlarged by 2 % for that and for its own rounding. Numbers
-below the smallest normal one may be flushed: one such for every product of a row, times M.
+as `gamma` of the terms is; the margin is enlarged by 2 % for that and for its own rounding.
+
+Numbers below the smallest normal one, tiny, may be taken for 0, as XLA does on CPU. A product of A
+that is flushed loses tiny times M of the node it belongs to: one such for every product of a row,
+times the largest M of all nodes. A constant that is flushed loses tiny times the largest operand
+times A: M has `tiny / eps` times that added, of which gamma takes more than tiny. Sides of the box
+are moved outward by tiny; bounds hold with tiny to spare, as their users may flush them.
 """
 
 from __future__ import annotations

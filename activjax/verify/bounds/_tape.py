@@ -90,8 +90,8 @@ class Tape:
     def segment_terms(self) -> dict[Node, int]:
         """By node, the terms of the linear operations between it and the rectifiers below it.
 
-        Each operation counts once more for every node that reads its result: so often are
-        cotangents added there.
+        Each operation counts once more for every node that reads its result, so do the input and
+        the rectifiers at the lower end: so often are cotangents added there.
         """
         readers: dict[Node, int] = {}
         for node in self.nodes:
@@ -102,14 +102,18 @@ class Tape:
             seen, stack = set(), [node]
             while stack:
                 at = stack.pop()
-                if at in seen or at.kind != "linear":
+                if at in seen:
                     continue
                 seen.add(at)
-                stack.extend(at.operands)
-            total[node] = sum(
-                n.terms + readers.get(n, 0) + (0 if n.constant is None else n.size) for n in seen
-            )
+                if at.kind == "linear":
+                    stack.extend(at.operands)
+            total[node] = sum(readers.get(n, 0) + _own_terms(n) for n in seen)
         return total
+
+    @cached_property
+    def additions(self) -> int:
+        """How many numbers a backward pass adds to the constant of a linear bound."""
+        return len(self.relus) + sum(n.constant is not None for n in self.nodes) + 2
 
     def output(self, dtype: Any) -> Node:
         """All outputs, flattened and laid end to end, as one node."""
@@ -134,9 +138,19 @@ class Tape:
             ])  # fmt: skip
         node = Node("linear", (sum(sizes),), operands, linear, linear, constant, 1, "outputs")
         self.nodes.append(node)
-        for name in ("number", "segment_terms"):
-            self.__dict__.pop(name, None)
+        self.forget()
         return node
+
+    def forget(self) -> None:
+        """Drops what was derived from the nodes, after one was added."""
+        for name in ("number", "segment_terms", "additions"):
+            self.__dict__.pop(name, None)
+
+
+def _own_terms(node: Node) -> int:
+    if node.kind != "linear":
+        return 0
+    return node.terms + (0 if node.constant is None else node.size)
 
 
 def below(nodes: Sequence[Node]) -> set[Node]:

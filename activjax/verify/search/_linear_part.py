@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from activjax.fit import linear_program
-from activjax.verify.bounds._passes import magnitudes
-from activjax.verify.bounds._tape import Node, Tape
-from activjax.verify.search._spec import Boxes, Rows, Spec
+from activjax.program.networks import Affine, ExactNetwork
+from activjax.verify.search._spec import Boxes
 
 #: Errors of forms are enlarged by this: they are themselves computed with rounding.
 SLACK = 2.0
+#: More than what products below the smallest float64 can lose.
+TINY = 1e-250
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,18 @@ class Decided:
 
     Attributes:
       refuted: whether no input of it is unsafe, rounding included.
-      point: else the input that is nearest to being unsafe.
+      point: else an input that is unsafe, or nearest to it, up to rounding.
     """
 
     refuted: bool
     point: np.ndarray | None
 
 
-def decide(spec: Spec, params: Any, rows: Rows, clauses: Any, boxes: Boxes, i: int) -> Decided:
-    """Decides box `i`, in float64.
+def decide(network: ExactNetwork, clauses: Any, boxes: Boxes, i: int) -> Decided:
+    """Decides box `i`, in float64, on the network whose constants are those of the proof.
 
     Args:
-      spec: sizes.
-      params: of the network.
-      rows: what is to be refuted, as the search has it.
+      network: exact, with units in the order of the search.
       clauses: of the case, for exact weights.
       boxes: where no unit is undecided.
       i: which of them.
@@ -46,11 +42,10 @@ def decide(spec: Spec, params: Any, rows: Rows, clauses: Any, boxes: Boxes, i: i
     low, high = boxes.low[i].astype(np.float64), boxes.high[i].astype(np.float64)
     signs = boxes.signs[i]
     pattern = np.where(signs != 0, signs, np.where(boxes.units_low[i] >= 0, 1, -1))
-    with jax.enable_x64(True):
-        wide = jax.tree.map(_float64, params)
-        outputs, units, lost = (np.asarray(a) for a in _forms(
-            spec, wide, jnp.asarray(pattern, jnp.int8), jnp.asarray(low), jnp.asarray(high)
-        ))  # fmt: skip
+    with np.errstate(all="ignore"):
+        outputs, units, lost = _forms(network, pattern, low, high)
+    if not all(np.isfinite(a).all() for a in (outputs, units, lost)):
+        return Decided(False, None)
     forms, mine = (outputs, units), np.flatnonzero(signs)
     points = []
     for clause in clauses:
@@ -83,7 +78,8 @@ def _refuted(
     # Often the box alone will do.
     mid, rad = 0.5 * (low + high), 0.5 * (high - low)
     least = objective[:, 0] + objective[:, 1:] @ mid - np.abs(objective[:, 1:]) @ rad
-    here = 64 * np.finfo(np.float64).eps * (np.abs(objective) @ size)
+    many = 64 + d + len(mine) + len(weights)
+    here = many * np.finfo(np.float64).eps * (np.abs(objective) @ size)
     if (least > SLACK * error_out + here).any():
         return True, None
     scale = 1 + np.abs(constraint).sum(1, keepdims=True)
@@ -109,63 +105,71 @@ def _refuted(
     def lost_by(multipliers: np.ndarray) -> float:
         """What rounding in the forms, and in the bound that multipliers prove, can change."""
         size = np.abs(rows).T @ multipliers @ span + np.abs(right) @ multipliers
-        return float(multipliers @ errors + 64 * np.finfo(np.float64).eps * size)
+        return float(multipliers @ errors + many * np.finfo(np.float64).eps * size)
 
     if found.status == "infeasible" and found.certificate is not None:
         return found.certificate.violation > lost_by(found.certificate.ub), None
-    if found.status != "optimal" or found.x is None or free:
+    if found.status != "optimal" or found.x is None:
         return False, None if found.x is None else found.x[:d]
-    assert found.dual_ub is not None
-    return found.dual_value > lost_by(found.dual_ub), found.x[:d]
+    if not free:
+        assert found.dual_ub is not None
+        if found.dual_value > lost_by(found.dual_ub):
+            return True, None
+    inside = _inside(rows[:, :d], right, low, high)
+    return False, found.x[:d] if inside is None else inside
 
 
-@partial(jax.jit, static_argnums=0)
-def _forms(spec: Spec, params: Any, pattern: Any, low: Any, high: Any) -> tuple[Any, Any, Any]:
-    """Constants and slopes of outputs and operands under a pattern, and their errors over a box."""
-    dtype = low.dtype
-    tape = spec.tape(params, dtype)
-    out = tape.output(dtype)
-
-    def forward(x: Any) -> tuple[Any, Any]:
-        values: dict[Node, Any] = {tape.input: x.reshape(tape.input.shape)}
-        operands = [jnp.zeros(0, dtype)]
-        for node in tape.nodes:
-            if node.kind == "relu":
-                z = values[node.operands[0]]
-                on = (pattern[tape.slices[node]] > 0).reshape(z.shape)
-                operands.append(z.reshape(-1))
-                values[node] = jnp.where(on, z, 0)
-            elif node.kind == "linear":
-                value = node.linear(*(values[p] for p in node.operands))  # pyright: ignore
-                values[node] = value if node.constant is None else value + node.constant
-        return values[out], jnp.concatenate(operands)
-
-    constants = forward(jnp.zeros_like(low))
-    slopes = jax.jacfwd(forward)(jnp.zeros_like(low))
-    outputs, units = (jnp.concatenate([c[:, None], s], 1) for c, s in
-                      zip(constants, slopes, strict=True))  # fmt: skip
-    return outputs, units, _lost(tape, out, low, high)
+def _inside(
+    rows: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray | None:
+    """The point farthest from all borders: an optimum lies on some, where rounding decides."""
+    most = 1 + (np.abs(rows) @ np.maximum(abs(low), abs(high)) + np.abs(right)).sum()
+    found = linear_program(
+        np.append(np.zeros(len(low)), 1.0),
+        np.hstack([rows, -np.ones((len(rows), 1))]),
+        right,
+        lower=np.append(low, -most),
+        upper=np.append(high, most),
+    )
+    return None if found.x is None or not found.x[-1] < 0 else found.x[:-1]
 
 
-def _lost(tape: Tape, out: Node, low: Any, high: Any) -> Any:
-    """How far the forms may be off anywhere in the box: outputs, then operands.
+def _forms(
+    network: ExactNetwork, pattern: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Constants and slopes of outputs and operands under a pattern, and their errors over a box.
 
     A form is a sum over paths of products of at most `n` factors and as many additions, so it is
     off by `gamma(terms of all operations)` of the sum of absolute values: the magnitudes, where
     rectifiers hand on all that reaches them.
     """
-    eps = float(jnp.finfo(low.dtype).eps)
-    known: dict[Node, Any] = {tape.input: jnp.maximum(jnp.abs(low), jnp.abs(high))[None]}
-    sizes, terms = [], 0
-    for node in tape.nodes:
-        terms += node.terms + 2
-        if node.kind == "relu":
-            known[node] = magnitudes(tape, node.operands[0], known)
-            sizes.append(known[node])
-    sizes.insert(0, magnitudes(tape, out, known))
-    return eps * terms * jnp.concatenate(sizes, 1)[0]
+    d = network.size
+    values = {0: np.concatenate([np.zeros((1, d)), np.eye(d)])}
+    sizes = {0: np.maximum(abs(low), abs(high))[None]}
+    units, spans, terms, at = [np.zeros((1 + d, 0))], [np.zeros((1, 0))], 0, 0
 
+    def apply(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
+        z = affine.linear(values) if affine.matrices else np.zeros((1 + d, affine.size))
+        z[0] += affine.bias
+        over = affine.map(np.abs)
+        size = over.linear(sizes) if affine.matrices else np.zeros((1, affine.size))
+        return z, size + over.bias
 
-def _float64(a: Any) -> Any:
-    a = jnp.asarray(a)
-    return a.astype(jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a
+    for k, step in enumerate(network.steps):
+        z, size = apply(step.affine)
+        if step.divisor is not None:
+            z, size = z / step.divisor, size / np.abs(step.divisor)
+        terms += sum(step.affine.sources.values()) + len(step.affine.matrices) + 3
+        if step.rectifies:
+            units.append(z)
+            spans.append(size)
+            z = np.where(pattern[at : at + step.size] > 0, z, 0.0)
+            at += step.size
+        values[k + 1], sizes[k + 1] = z, size
+    outputs, size = apply(network.out)
+    terms += sum(network.out.sources.values()) + len(network.out.matrices) + 3
+    # `weights @ outputs` is a sum as well.
+    terms += network.out.size
+    eps = float(np.finfo(np.float64).eps)
+    lost = eps * terms * np.concatenate([size, *spans], 1)[0] + TINY
+    return outputs.T, np.concatenate(units, 1).T, lost

@@ -18,7 +18,8 @@ from activjax.verify.search._budget import Budget
 from activjax.verify.search._frontier import Frontier
 from activjax.verify.search._linear_part import decide
 from activjax.verify.search._loop import BATCHES, State, advance
-from activjax.verify.search._spec import Boxes, Rows, Spec, root_of, rows_of, spec_of
+from activjax.verify.search._settled import settled
+from activjax.verify.search._spec import Boxes, Spec, root_of, rows_of, spec_of
 from activjax.verify.search._verdict import Statistics, Verdict
 from activjax.verify.search._witness import Witness, replay
 
@@ -60,7 +61,9 @@ def prove(
     started = time.perf_counter()
     budget = budget or Budget()
     key = jax.random.key(0) if key is None else key
-    spec = spec_of(problem, budget.splits, budget.steps)
+    apply, params = settled(problem.apply, problem.params, problem.input_shape, problem.dtype)
+    compiled = replace(problem, apply=apply, params=params)
+    spec = spec_of(compiled, budget.splits, budget.steps)
     assumed = _assumed(pattern, spec)
     network = extract_exactly(
         "verify.prove",
@@ -68,14 +71,11 @@ def prove(
         jax.ShapeDtypeStruct(problem.input_shape, problem.dtype),
     )
     if resume is not None:
-        if not isinstance(resume.frontier, _Search) or resume.frontier.spec != spec:
-            raise ValueError(
-                "verify.prove: resume is no unknown verdict of this problem, pattern and budget"
-            )
+        _same_question(resume.frontier, problem, spec, assumed)
         cases = [case.copy() for case in resume.frontier.cases]
         search = replace(resume.frontier, budget=budget, started=started, cases=cases)
     else:
-        search = _Search(problem, spec, network, assumed, budget, started)
+        search = _Search(problem, spec, params, network, assumed, budget, started)
         if budget.restarts:
             witness = search.attacked(key)
             if witness is not None:
@@ -89,6 +89,26 @@ def prove(
     return _inhabited(problem, verdict, pattern, budget, key, search) if assumed.any() else verdict
 
 
+def _same_question(left: Any, problem: Problem, spec: Spec, assumed: np.ndarray) -> None:
+    """Refuses what another search has left: it would answer another question."""
+    if not isinstance(left, _Search):
+        wrong = "it is no unknown verdict"
+    elif left.problem.digest != problem.digest or left.spec.apply != spec.apply:
+        wrong = "it is of another network"
+    elif left.problem.cases != problem.cases:
+        wrong = "it is of other boxes or another property"
+    elif not np.array_equal(left.assumed, assumed):
+        wrong = "it is of another pattern"
+    elif left.spec != spec:
+        wrong = "its budget had other splits or steps"
+    else:
+        return
+    raise ValueError(
+        f"verify.prove: cannot go on from resume: {wrong}; give an unknown verdict of the same "
+        "problem, pattern, splits and steps, or leave it out"
+    )
+
+
 def _inhabited(
     problem: Problem, verdict: Verdict, pattern: Any, budget: Budget, key: Any, search: _Search
 ) -> Verdict:
@@ -96,7 +116,8 @@ def _inhabited(
     anything = tuple(replace(case, clauses=(Clause((), ()),)) for case in problem.cases)
     left = max(1.0, budget.seconds - (time.perf_counter() - search.started))
     asked = _Search(
-        replace(problem, cases=anything), search.spec, search.network, search.assumed,
+        replace(problem, cases=anything), search.spec, search.params, search.network,
+        search.assumed,
         replace(budget, seconds=left, restarts=max(1, budget.restarts)), time.perf_counter(),
     )  # fmt: skip
     if asked.attacked(key) is not None or asked.run() is not None:
@@ -111,6 +132,7 @@ def _inhabited(
 class _Search:
     problem: Problem
     spec: Spec
+    params: Any
     network: ExactNetwork
     assumed: np.ndarray
     budget: Budget
@@ -124,7 +146,7 @@ class _Search:
     def __post_init__(self) -> None:
         if not self.cases:
             for case in self.problem.cases:
-                root = root_of(self.spec, self.problem.params, case, self.assumed)
+                root = root_of(self.spec, self.params, case, self.assumed)
                 self.cases.append(Frontier(self.spec, waiting=[root]))
 
     @property
@@ -146,7 +168,7 @@ class _Search:
             rows = rows_of(case, self.problem.outputs)
             (root,) = self.cases[i].waiting
             points, values = attack(
-                self.spec, self.budget.restarts, ATTACK_STEPS, self.problem.params, rows,
+                self.spec, self.budget.restarts, ATTACK_STEPS, self.params, rows,
                 root.signs[0], (root.low[0], root.high[0]), jax.random.fold_in(key, i),
             )  # fmt: skip
             points, values = np.asarray(points), np.asarray(values)
@@ -193,7 +215,7 @@ class _Search:
                 most = min(batches, BATCHES, -(-left // self.spec.batch))
                 known = advance._cache_size()  # pyright: ignore
                 state = advance(
-                    self.spec, self.problem.params, rows, self.assumed.astype(np.int8),
+                    self.spec, self.params, rows, self.assumed.astype(np.int8),
                     (np.int32(most), found), state,
                 )  # fmt: skip
                 jax.block_until_ready(state.top)
@@ -213,7 +235,7 @@ class _Search:
                     found = np.float32(2 * min(value, 0.0) - 1e-6)
                 full = int(state.top) + self.spec.batch > self.spec.capacity
                 boxes = frontier.store(state)
-                witness = self.linear(i, frontier, rows, boxes)
+                witness = self.linear(i, frontier, boxes)
                 if witness is not None:
                     return witness
                 if full or not int(state.top):
@@ -233,7 +255,7 @@ class _Search:
             logged=logged, batches=batches, queue=state.queue._replace(count=count), best=best
         )
 
-    def linear(self, i: int, frontier: Frontier, rows: Rows, boxes: Boxes) -> Witness | None:
+    def linear(self, i: int, frontier: Frontier, boxes: Boxes) -> Witness | None:
         """Decides the boxes in which the network is linear."""
         for k in range(len(boxes.number)):
             if self.left() is None:
@@ -241,7 +263,7 @@ class _Search:
                 return None
             number = int(boxes.number[k])
             clauses = self.problem.cases[i].clauses
-            decided = decide(self.spec, self.problem.params, rows, clauses, boxes, k)
+            decided = decide(self.network, clauses, boxes, k)
             if decided.refuted:
                 frontier.decided.add(number)
                 continue

@@ -44,6 +44,7 @@ class Spec:
       cuts: whether the box is cut before rectifiers are decided.
       steps: of the optimisation of slopes and multipliers; 0 for none.
       focus: undecided units of a layer that are bounded anew in each box.
+      whole: whether no layer has more.
       few: with at most so many undecided units they are decided, even where the box can be cut.
     """
 
@@ -56,6 +57,7 @@ class Spec:
     cuts: bool
     steps: int
     focus: int
+    whole: bool
     few: int = 2
 
     def tape(self, params: Any, dtype: Any = jnp.float32) -> Tape:
@@ -103,14 +105,15 @@ def spec_of(problem: Problem, splits: str, steps: int | None) -> Spec:
     Raises:
       UnsupportedError: the network has an operation that is not supported, by name.
     """
-    units, widest = 0, problem.inputs
+    units, widest, layer = 0, problem.inputs, 0
 
     def look(params: Any) -> Any:
-        nonlocal units, widest
+        nonlocal units, widest, layer
         like = jax.ShapeDtypeStruct(problem.input_shape, jnp.float32)
         tape, _ = record(lambda x: problem.apply(params, x), like, jnp.float32)
         units = tape.units
         widest = max([widest, *(n.size for n in tape.nodes)])
+        layer = max([0, *(n.size for n in tape.relus)])
         return 0
 
     jax.eval_shape(look, problem.params)
@@ -124,7 +127,7 @@ def spec_of(problem: Problem, splits: str, steps: int | None) -> Spec:
     if steps is None:
         steps = 0 if cuts else STEPS
     return Spec(problem.apply, problem.input_shape, problem.inputs, units, batch, capacity, cuts,
-                steps, FOCUS)  # fmt: skip
+                steps, FOCUS, layer <= FOCUS)  # fmt: skip
 
 
 def rows_of(case: Case, outputs: int) -> Rows:
@@ -134,7 +137,9 @@ def rows_of(case: Case, outputs: int) -> Rows:
     bounds = np.full(len(weights), np.inf, np.float32)  # the row of an empty clause never fails
     member = np.zeros((len(case.clauses), len(weights)), bool)
     for i, (row, b) in enumerate(every):
-        weights[i], bounds[i] = [float(w) for w in row], rounded(b, up=True)
+        # Away from 0: at most two roundings, the margin of bounds has room for 4; or infinite.
+        weights[i] = [rounded(w, up=w > 0) for w in row]
+        bounds[i] = rounded(b, up=True)
     at = 0
     for i, clause in enumerate(case.clauses):
         member[i, at : at + len(clause.bounds)] = True
@@ -143,10 +148,22 @@ def rows_of(case: Case, outputs: int) -> Rows:
 
 
 def root_of(spec: Spec, params: Any, case: Case, signs: np.ndarray) -> Boxes:
-    """The whole box, rounded outward, with bounds of all units."""
+    """The whole box, rounded outward, with bounds of all units.
+
+    Raises:
+      ValueError: its sides are too large for float32.
+    """
     low = np.array([rounded(v, up=False) for v in case.lower], np.float32)
     high = np.array([rounded(v, up=True) for v in case.upper], np.float32)
+    for i in np.flatnonzero(~np.isfinite(low) | ~np.isfinite(high)).tolist():
+        raise ValueError(
+            f"verify.prove: input {i} goes from {float(case.lower[i]):g} to "
+            f"{float(case.upper[i]):g}; expected numbers that float32 holds, below 3.4e38"
+        )
     low, high, signs = low[None], high[None], signs[None].astype(np.int8)
+    if spec.whole and not spec.steps:  # every box bounds all of them anyway
+        infinite = np.full(signs.shape, np.inf, np.float32)
+        return Boxes(low, high, signs, -infinite, infinite, np.zeros(1, np.int32))
     units_low, units_high = _known(spec, 2 * spec.steps, params, low, high, signs)
     known = np.asarray(units_low), np.asarray(units_high)
     return Boxes(low, high, signs, known[0], known[1], np.zeros(1, np.int32))  # fmt: skip
@@ -161,7 +178,11 @@ def _known(spec: Spec, steps: int, params: Any, low: Any, high: Any, signs: Any)
 
 
 def rounded(value: Fraction, *, up: bool) -> np.float32:
-    """The nearest float32 not below (or not above) a fraction."""
+    """The nearest float32 not below (or not above) a fraction; infinite beyond the largest."""
+    most = np.finfo(np.float32).max
+    if abs(value) > Fraction(float(most)):
+        beyond = np.float32(np.inf) if up == (value > 0) else most
+        return beyond if value > 0 else -beyond
     near = np.float32(float(value))
     if up and Fraction(float(near)) < value:
         return np.nextafter(near, np.float32(np.inf))

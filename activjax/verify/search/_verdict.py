@@ -42,7 +42,9 @@ class Verdict:
       status: "verified", no input is unsafe; "violated", the witness is; "empty_region", no input
         has the pattern that was asked for, so nothing was verified; "unknown", the budget ended.
       witness: of "violated"; else None.
-      tree: of "verified" and of "empty_region": the proof, for `verify.check`; else None.
+      tree: of "verified" the proof, for `verify.check`; of "empty_region" the proof that no input
+        has the pattern, whatever the property: it is checked against the same problem with the
+        cases of the tree, `dataclasses.replace(problem, cases=tree.cases)`; else None.
       statistics: what it took.
       reason: why it is unknown; else empty.
       frontier: of "unknown": what is left, for `prove(..., resume=verdict)`.

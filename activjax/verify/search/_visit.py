@@ -96,7 +96,8 @@ def visit(spec: Spec, tape: Tape, out: Node, rows: Rows, assumed: Any, boxes: Bo
     found = layers(tape, low, high, signs=signs, known=known, focus=spec.focus)
     through = {n: i[1] for n, i in found.intervals.items() if n.kind == "relu"}
     through[tape.input] = found.sizes[tape.input]
-    sizes = {**found.sizes, out: magnitudes(tape, out, through)}
+    size = magnitudes(tape, out, through)
+    sizes = {**through, **found.sizes, out: size}
     weights = jnp.asarray(rows.weights)
     result = backward(tape, out, weights, (low, high), found.lines(tape), sizes)
     over = result.low - rows.bounds

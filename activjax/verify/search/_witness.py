@@ -23,7 +23,8 @@ class Witness:
     Attributes:
       x: of the problem's input shape, float64, inside the box unless a side of the box is a single
         number that no float64 equals (`exact` has that one).
-      y: `[outputs]`, of float64 arithmetic.
+      y: `[outputs]`, of float64 arithmetic; the exact ones, rounded, where casts of the model do
+        not go with float64.
       exact: the input as fractions; it lies in the box, and the exact outputs are unsafe.
       outputs: the exact outputs.
       case: the number of the box.
@@ -89,7 +90,10 @@ def replay(
         return None
     floats = np.array([float(v) for v in exact], np.float64).reshape(problem.input_shape)
     with jax.enable_x64(True):
-        y = problem.apply(_float64(problem.params), jnp.asarray(floats, jnp.float64))
+        try:
+            y = problem.apply(_float64(problem.params), jnp.asarray(floats, jnp.float64))
+        except (TypeError, ValueError):  # its own casts do not go with float64
+            y = [float(v) for v in outputs]
         y = np.asarray(y, np.float64).reshape(-1)
     return Witness(floats, y, exact, tuple(outputs), number)
 
