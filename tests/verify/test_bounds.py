@@ -118,6 +118,43 @@ def both(f, x):
     return aj.capture(f, "**")(x) if len(aj.sites(f)(x)) else (f(x), {})
 
 
+@pytest.mark.parametrize("name", ["mlp", "residual", "convolutional"])
+def test_no_gradient_search_escapes(name):
+    f, shape = NETWORKS[name]
+    r = np.random.default_rng(6)
+    mid, width = r.uniform(-1, 1, shape), 0.05
+    low, high = (mid - width).astype(np.float32), (mid + width).astype(np.float32)
+    found = {m: verify.bound(f, (low, high), m, select=None) for m in ("ibp", "crown")}
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def extremes(x):
+            """The outputs `[n, outputs]` where each was pushed up and down."""
+            n = jax.eval_shape(f, x[0]).size
+
+            def push(x, i, sign):
+                def step(k, x):
+                    slope = jax.grad(lambda x: sign * f(x).reshape(-1)[i])(x)
+                    moved = x + 0.3 * width * 0.93**k * jnp.sign(slope)
+                    return jnp.clip(moved, low.astype(float), high.astype(float))
+
+                return f(jax.lax.fori_loop(0, 60, step, x)).reshape(-1)[i]
+
+            each = jax.vmap(push, (0, None, None))
+            return jnp.stack(
+                [jnp.stack([each(x, i, s) for i in range(n)], -1) for s in (1.0, -1.0)]
+            )
+
+        start = low + (high - low) * r.uniform(size=(64, *shape))
+        y = np.asarray(extremes(jnp.asarray(start)))
+    for method, bounds in found.items():
+        assert (y <= np.asarray(bounds.upper, np.float64)).all(), method
+        assert (y >= np.asarray(bounds.lower, np.float64)).all(), method
+    reach = y.max((0, 1)) - y.min((0, 1))
+    # the search does reach out: CROWN on so small a box is at most a few times as wide
+    assert (reach > 0.3 * (np.asarray(found["crown"].upper) - found["crown"].lower)).all()
+
+
 def test_a_single_point_is_bounded_to_rounding():
     f, shape = NETWORKS["mlp"]
     x = np.full(shape, 0.3, np.float32)
