@@ -15,15 +15,15 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
+import classifier
 import jax
 import jax.numpy as jnp
 import nap_digits_figures as look
 import nap_digits_proofs as proofs
 import numpy as np
-import optax
 
 import activjax as aj
-from activjax import data, models, runs, training, verify
+from activjax import data, models, runs, verify
 from activjax.runs import figures
 
 QUESTION = (
@@ -120,17 +120,9 @@ def _cnn_apply(params: Any, inputs: Any, **_: Any) -> Any:
 
 def train(config: Config, model: models.Model, key: jax.Array, x: Any, y: Any) -> Any:
     """Parameters before and after training."""
-    optimiser, loss = optax.adam(config.rate), training.classification(model)
-    first, order = jax.random.split(key)
-    start = model.init(first)
-
-    def step(state: training.TrainState, key: jax.Array) -> Any:
-        rows = jax.random.randint(key, (config.batch,), 0, len(x))
-        return training.train_step(loss, optimiser, state, (x[rows], y[rows]))[0], None
-
-    state = training.TrainState(start, optimiser.init(start), {}, None, order)
-    state, _ = jax.lax.scan(step, state, jax.random.split(order, config.steps))
-    return start, state.params
+    return classifier.trained(
+        model, x, y, key, rate=config.rate, batch=config.batch, steps=config.steps
+    )
 
 
 def curves(

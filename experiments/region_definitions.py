@@ -12,11 +12,11 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import classifier
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 from activjax import data, models, regions, runs, training
 from activjax.runs import figures
@@ -59,17 +59,10 @@ def train(config: Config, model: models.Model, key: jax.Array) -> Any:
     """Parameters before and after training, and the training accuracy."""
     split = data.digits()
     x, y = jnp.asarray(split.train_x), jnp.asarray(split.train_y)
-    optimiser, loss = optax.adam(config.rate), training.classification(model)
-    first, order = jax.random.split(key)
-    start = model.init(first)
-
-    def step(state: training.TrainState, key: jax.Array) -> Any:
-        rows = jax.random.randint(key, (config.batch,), 0, len(x))
-        return training.train_step(loss, optimiser, state, (x[rows], y[rows]))[0], None
-
-    state = training.TrainState(start, optimiser.init(start), {}, None, order)
-    state, _ = jax.lax.scan(step, state, jax.random.split(order, config.steps))
-    return start, state.params, training.accuracy(model.apply(state.params, x), y)
+    start, params = classifier.trained(
+        model, x, y, key, rate=config.rate, batch=config.batch, steps=config.steps
+    )
+    return start, params, training.accuracy(model.apply(params, x), y)
 
 
 def decision(model: models.Model, params: Any, a: int, b: int) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from activjax.program import _compat
 
@@ -78,6 +79,16 @@ def constant(value: Any) -> Curve | None:
     except (TypeError, ValueError):  # a complex number, or a key
         return None
     return Curve((), (), ((Fraction(0), Fraction(number)),)) if math.isfinite(number) else None
+
+
+def uniform(value: Any) -> Curve | None:
+    """A constant array whose elements are known and all equal, as a curve."""
+    if isinstance(value, Tracer):
+        return None
+    array = np.asarray(value)
+    if not array.size or (array.size > 1 and (array != array.flat[0]).any()):
+        return None
+    return constant(array.flat[0])
 
 
 def combine(g: Callable[..., Any], curves: Sequence[Curve]) -> Curve | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -210,8 +210,3 @@ def digest(params: Any) -> str:
         total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         total.update(array.tobytes())
     return f"sha256:{total.hexdigest()}"
-
-
-def cases_of(boxes: Sequence[tuple[Any, Any]], clauses: tuple[Clause, ...]) -> tuple[Case, ...]:
-    """One case for each box, with the same clauses."""
-    return tuple(Case(tuple(low), tuple(high), clauses) for low, high in boxes)

@@ -187,7 +187,7 @@ class Forms(program.Domain):
         bases = {id(v.base): v.base for v in values if isinstance(v, Value)}
         if len(bases) > 1:
             return self._compared(eqn, values, where)
-        known = [v.curve if isinstance(v, Value) else _uniform(v) for v in values]
+        known = [v.curve if isinstance(v, Value) else curves.uniform(v) for v in values]
         (base,) = bases.values()
         shape = tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
         if None in known or base.shape != shape:
@@ -338,14 +338,6 @@ def _masked(affine: Affine, table: np.ndarray) -> tuple[Affine, np.ndarray]:
     first = table[np.arange(len(table)), there.argmax(1)]
     bias = np.where(affine.bias == -np.inf, 0.0, affine.bias)
     return Affine(affine.matrices, bias), np.where(there, table, first[:, None])
-
-
-def _uniform(value: Any) -> curves.Curve | None:
-    """A constant array whose elements are all equal, as a curve."""
-    array = np.asarray(value)
-    if not array.size or (array.size > 1 and (array != array.flat[0]).any()):
-        return None
-    return curves.constant(array.flat[0])
 
 
 def _multiple(form: Form, of: Form) -> np.ndarray | None:

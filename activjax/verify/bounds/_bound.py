@@ -191,8 +191,6 @@ class _Ask:
         self.tape, self.low, self.high, self.found = tape, low, high, found
         self.method, self.steps, self.rate = method, steps, rate
         self.known = {n.operands[0]: s for n, s in tape.slices.items()}
-        self.through = {n: i[1] for n, i in found.intervals.items() if n.kind == "relu"}
-        self.through[tape.input] = found.sizes[tape.input]
 
     def element(self, value: Any) -> Any:
         """The bounds of every element of a node, or of an array."""
@@ -225,7 +223,7 @@ class _Ask:
         if self.method == "ibp" and rows is None:
             low, high = reach(self.tape, node, dict(self.found.intervals), dtype)
             return low[0], high[0]
-        known = dict(self.through)
+        known = self.found.through
         size = magnitudes(self.tape, node, known)
         sizes = {**known, **self.found.sizes, node: size}
         both = identity(node.size, dtype) if rows is None else jnp.concatenate([rows, -rows])

@@ -33,6 +33,15 @@ class Layers(NamedTuple):
     sizes: dict[Node, Any]
     intervals: dict[Node, tuple[Any, Any]]
 
+    @property
+    def through(self) -> dict[Node, Any]:
+        """Magnitudes of the input and of what rectifiers hand on, `[boxes, size]`."""
+        return {
+            n: self.sizes[n] if n.kind == "input" else high
+            for n, (_, high) in self.intervals.items()
+            if n.kind != "linear"
+        }
+
     def lines(self, tape: Tape) -> dict[Node, Lines]:
         """The lines of all rectifiers."""
         return {n: lines(self.low[:, s], self.high[:, s]) for n, s in tape.slices.items()}
@@ -53,8 +62,7 @@ def layers(
     Args:
       tape: the tape.
       low, high: `[boxes, inputs]`.
-      method: "ibp", interval arithmetic; "crown", linear bounds back to the input; "both", the
-        better of the two for each.
+      method: "ibp", interval arithmetic; "crown", linear bounds back to the input.
       signs: `[boxes, units]`, 1 where the operand is at least 0, -1 where it is at most 0, 0 where
         nothing is asked.
       known: bounds that hold already, `[boxes, units]`; the result is within them.
@@ -82,10 +90,7 @@ def layers(
             else:
                 a, b = _both_ways(tape, z, low, high, made, sizes)
         else:
-            a, b = _interval(tape, z, intervals, dtype)
-            if method == "both":
-                c, d = _both_ways(tape, z, low, high, made, sizes)
-                a, b = jnp.maximum(a, c), jnp.minimum(b, d)
+            a, b = reach(tape, z, intervals, dtype)
         if known is not None:
             a, b = jnp.maximum(a, known[0][:, where]), jnp.minimum(b, known[1][:, where])
         if signs is not None:
@@ -131,13 +136,6 @@ def _focused(
     a = old[0].at[rows, which].max(found[:, :focus])
     b = old[1].at[rows, which].min(-found[:, focus:])
     return a, b
-
-
-def _interval(
-    tape: Tape, z: Node, intervals: dict[Node, tuple[Any, Any]], dtype: Any
-) -> tuple[Any, Any]:
-    reach(tape, z, intervals, dtype)
-    return intervals[z]
 
 
 def reach(

@@ -19,13 +19,11 @@ class Backward(NamedTuple):
     Attributes:
       low: `[boxes, rows]`, at most the objective anywhere in the box, rounding included.
       slopes: `[boxes, rows, inputs]`, of the linear function of the input below the objective.
-      offset: `[boxes, rows]`, its constant, less the margin.
       reached: by rectifier, the coefficients of its outputs `[boxes, rows, units]`.
     """
 
     low: Any
     slopes: Any
-    offset: Any
     reached: dict[Node, Any]
 
 
@@ -48,8 +46,9 @@ def magnitudes(tape: Tape, node: Node, known: dict[Node, Any]) -> Any:
       node: any node.
       known: of the input and of the rectifiers below; values of further nodes are added.
     """
+    under = below([node])
     for at in tape.nodes[: tape.number[node] + 1]:
-        if at.kind == "linear" and at not in known and at in below([node]):
+        if at.kind == "linear" and at not in known and at in under:
             parts = [known[x].reshape(-1, *x.shape) for x in at.operands]
             value: Any = jnp.zeros((1, *at.shape))
             if at.absolute is not None and parts:
@@ -187,7 +186,7 @@ def backward(
     lost = lost + tiny * (flushed + 3) * most
     bound = jnp.broadcast_to(total - lost, (boxes, many))
     bound = jnp.where(jnp.isnan(bound), -jnp.inf, bound)
-    return Backward(bound, slopes, jnp.broadcast_to(offset - lost, (boxes, many)), reached)
+    return Backward(bound, slopes, reached)
 
 
 def _gamma(tape: Tape, node: Node, more: int, dtype: Any) -> float:

@@ -171,7 +171,7 @@ class _Recorder(program.Domain):
         if g is None:
             return None
         bases = {id(v.base): v.base for v in values if isinstance(v, Value)}
-        known = [v.curve if isinstance(v, Value) else _uniform(v) for v in values]
+        known = [v.curve if isinstance(v, Value) else curves.uniform(v) for v in values]
         shape = tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
         (base, *others) = bases.values()
         if others or None in known or base.shape != shape:
@@ -319,13 +319,3 @@ def _unbounded(eqn: Equation, values: list[Any]) -> Value | None:
         return None
     shape = tuple(eqn.outvars[0].aval.shape)  # pyright: ignore
     return given[0] if given[0].shape == shape else None
-
-
-def _uniform(value: Any) -> curves.Curve | None:
-    """A constant array whose elements are all equal, as a curve."""
-    if isinstance(value, Tracer):
-        return None
-    array = np.asarray(value)
-    if not array.size or (array.size > 1 and (array != array.flat[0]).any()):
-        return None
-    return curves.constant(array.flat[0])

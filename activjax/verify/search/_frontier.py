@@ -23,7 +23,7 @@ class Frontier:
       numbers: how many parts have a number.
       waiting: boxes to visit, the last first.
       log: for each part visited its number, split, place of the cut and first child.
-      decided: parts that a linear program refuted.
+      programs: how many parts a linear program refuted.
       stuck: parts that it could not.
     """
 
@@ -31,12 +31,12 @@ class Frontier:
     numbers: int = 1
     waiting: list[Boxes] = field(default_factory=list)
     log: list[tuple[np.ndarray, ...]] = field(default_factory=list)
-    decided: set[int] = field(default_factory=set)
+    programs: int = 0
     stuck: list[int] = field(default_factory=list)
 
     def copy(self) -> Frontier:
         """One that goes on without changing this one."""
-        mine = list(self.waiting), list(self.log), set(self.decided), list(self.stuck)
+        mine = list(self.waiting), list(self.log), self.programs, list(self.stuck)
         return Frontier(self.spec, self.numbers, *mine)
 
     @property

@@ -86,7 +86,7 @@ def prove(
     if search.open:
         return search.verdict("unknown", reason=search.why)
     verdict = search.verdict("verified")
-    return _inhabited(problem, verdict, pattern, budget, key, search) if assumed.any() else verdict
+    return _inhabited(problem, verdict, budget, key, search) if assumed.any() else verdict
 
 
 def _same_question(left: Any, problem: Problem, spec: Spec, assumed: np.ndarray) -> None:
@@ -110,7 +110,7 @@ def _same_question(left: Any, problem: Problem, spec: Spec, assumed: np.ndarray)
 
 
 def _inhabited(
-    problem: Problem, verdict: Verdict, pattern: Any, budget: Budget, key: Any, search: _Search
+    problem: Problem, verdict: Verdict, budget: Budget, key: Any, search: _Search
 ) -> Verdict:
     """Whether some input has the pattern, so that something was verified."""
     anything = tuple(replace(case, clauses=(Clause((), ()),)) for case in problem.cases)
@@ -261,17 +261,16 @@ class _Search:
             if self.left() is None:
                 frontier.put_back(boxes, k)
                 return None
-            number = int(boxes.number[k])
             clauses = self.problem.cases[i].clauses
             decided = decide(self.network, clauses, boxes, k)
             if decided.refuted:
-                frontier.decided.add(number)
+                frontier.programs += 1
                 continue
             if decided.point is not None:
                 witness = self.replayed(i, decided.point)
                 if witness is not None:
                     return witness
-            frontier.stuck.append(number)
+            frontier.stuck.append(int(boxes.number[k]))
         return None
 
     def left(self) -> int | None:
@@ -291,7 +290,7 @@ class _Search:
         return Statistics(
             boxes=self.boxes,
             leaves=sum(int((s < 0).sum()) for s in splits),
-            programs=sum(len(case.decided) for case in self.cases),
+            programs=sum(case.programs for case in self.cases),
             seconds=self.before + time.perf_counter() - self.started,
             compiling=self.compiling,
             attack=self.attack_seconds,

@@ -29,7 +29,6 @@ class Visit(NamedTuple):
       units_low, units_high: `[n, units]`.
       points: `[n, k, inputs]`, inputs that were tried.
       values: `[n, k]`, at most 0 where a point is unsafe.
-      low: `[n]`, the least of the clauses' bounds: above 0 if refuted by bounds.
     """
 
     refuted: Any
@@ -40,7 +39,6 @@ class Visit(NamedTuple):
     units_high: Any
     points: Any
     values: Any
-    low: Any
 
 
 def evaluate(tape: Tape, x: Any) -> tuple[Any, Any]:
@@ -64,11 +62,11 @@ def evaluate(tape: Tape, x: Any) -> tuple[Any, Any]:
     return jnp.concatenate(flat, 1), jnp.concatenate(operands, 1)
 
 
-def worst(rows: Rows, outputs: Any, empty: float = -1.0) -> Any:
+def worst(rows: Rows, outputs: Any) -> Any:
     """`[n]`: at most 0 where outputs `[n, outputs]` are unsafe, the distance to it elsewhere."""
     over = jnp.matmul(outputs, rows.weights.T, precision="highest") - rows.bounds
     clause = jnp.max(jnp.where(rows.member, over[:, None], -jnp.inf), -1)
-    clause = jnp.where(jnp.any(rows.member, -1), clause, empty)
+    clause = jnp.where(jnp.any(rows.member, -1), clause, -1.0)  # without rows: always
     return jnp.min(clause, -1)
 
 
@@ -94,8 +92,7 @@ def visit(spec: Spec, tape: Tape, out: Node, rows: Rows, assumed: Any, boxes: Bo
     low, high, signs = boxes.low, boxes.high, boxes.signs
     known = boxes.units_low, boxes.units_high
     found = layers(tape, low, high, signs=signs, known=known, focus=spec.focus)
-    through = {n: i[1] for n, i in found.intervals.items() if n.kind == "relu"}
-    through[tape.input] = found.sizes[tape.input]
+    through = found.through
     size = magnitudes(tape, out, through)
     sizes = {**through, **found.sizes, out: size}
     weights = jnp.asarray(rows.weights)
@@ -106,7 +103,7 @@ def visit(spec: Spec, tape: Tape, out: Node, rows: Rows, assumed: Any, boxes: Bo
     over = jnp.where(jnp.isnan(over), -jnp.inf, over)
     clause = jnp.max(jnp.where(rows.member, over[:, None], -jnp.inf), -1)
     refuted = jnp.all(clause > 0, -1) | found.empty
-    points, values = _tried(spec, tape, rows, assumed, result, low, high)
+    points, values = _tried(tape, rows, assumed, result, low, high)
     open_ = (found.low < 0) & (found.high > 0)
     undecided = jnp.sum(open_, 1)
     # Of each clause that is not refuted yet, the row that is nearest to being so.
@@ -118,8 +115,7 @@ def visit(spec: Spec, tape: Tape, out: Node, rows: Rows, assumed: Any, boxes: Bo
     split = jnp.where(decide, spec.inputs + unit, cut)
     # Neither can be cut nor decided: the program is linear here.
     linear = ~refuted & (undecided == 0)
-    return Visit(refuted, linear, split, at, found.low, found.high, points, values,
-                 jnp.min(clause, -1))  # fmt: skip
+    return Visit(refuted, linear, split, at, found.low, found.high, points, values)
 
 
 def _cut(result: Backward, rows: Rows, clause: Any, low: Any, high: Any) -> tuple[Any, Any, Any]:
@@ -158,7 +154,7 @@ def _unit(tape: Tape, found: Layers, result: Backward, matters: Any, open_: Any)
 
 
 def _tried(
-    spec: Spec, tape: Tape, rows: Rows, assumed: Any, result: Backward, low: Any, high: Any
+    tape: Tape, rows: Rows, assumed: Any, result: Backward, low: Any, high: Any
 ) -> tuple[Any, Any]:
     """The middle of each box and the corners where the linear bounds are least, evaluated."""
     corners = jnp.where(result.slopes > 0, low[:, None], high[:, None])
