@@ -62,6 +62,7 @@ _PACKAGES = [
     "codebooks",
     "data",
     "fit",
+    "hosts",
     "introspection",
     "membership",
     "models",

@@ -30,10 +30,12 @@ class TextStream:
       seed: of the documents' order.
       fingerprint: names what the function gives; needed with one, as a corpus has its own.
       shuffle: with a function, how many documents a block has. They are held in memory.
+      part: `(index, count)`, such as `hosts.part()`: every `count`-th document of the order, from
+        `index` on, so that `count` processes share each epoch and no document is read twice.
 
     Raises:
-      ValueError: a length, batch or block below 1; a function without a fingerprint; later, a
-        function that gives no text.
+      ValueError: a length, batch or block below 1; a part that cannot be, or that has no document;
+        a function without a fingerprint; later, a function that gives no text.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class TextStream:
         *,
         fingerprint: str | None = None,
         shuffle: int = 1024,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         for name, value in (("length", length), ("batch", batch), ("shuffle", shuffle)):
             if value < 1:
@@ -54,6 +57,12 @@ class TextStream:
             fingerprint, shuffle = documents.fingerprint, len(documents)
         elif fingerprint is None:
             raise ValueError("fingerprint: name what the function gives, such as 'my-shards-v1'")
+        self._part = part
+        if not 0 <= part[0] < part[1] or shuffle <= part[0]:
+            raise ValueError(
+                f"part: expected (index, count) with 0 <= index < count and at least one document "
+                f"each, got {part} of {shuffle}"
+            )
         self._documents, self._tokenizer = documents, tokenizer
         self._identity = {
             "corpus": fingerprint,
@@ -62,6 +71,7 @@ class TextStream:
             "batch": batch,
             "seed": seed,
             "shuffle": shuffle,
+            **({"part": list(part)} if part[1] > 1 else {}),
         }
         self._shape = (batch, length)
         self._seed, self._block = seed, shuffle
@@ -99,7 +109,8 @@ class TextStream:
         Raises:
           ValueError: the state is of another corpus, tokenizer, length, batch, seed or block.
         """
-        for name, here in self._identity.items():
+        for name in (*self._identity, "part"):
+            here = self._identity.get(name)
             if state.get(name) != here:
                 raise ValueError(
                     f"restore: the state is of another {name}: it has {state.get(name)!r}, this "
@@ -151,16 +162,17 @@ class TextStream:
         return np.append(ids, np.int32(self._tokenizer.end))
 
     def _from(self, epoch: int, document: int) -> Iterator[str]:
-        """An epoch's documents from one on, in their shuffled order."""
-        block, skipped = divmod(document, self._block)
+        """This part's documents of an epoch from one on, in their shuffled order."""
+        index, count = self._part
+        block, skipped = divmod(document, len(range(index, self._block, count)))
         if isinstance(self._documents, Corpus):
-            order = self._order(epoch, 0)
+            order = self._order(epoch, 0)[index::count]
             yield from (self._documents[i] for i in order[document:])
             return
         texts = itertools.islice(self._documents(), block * self._block, None)
         while chunk := list(itertools.islice(texts, self._block)):
             order = self._order(epoch, block)[: self._block]
-            yield from (chunk[i] for i in order[order < len(chunk)][skipped:])
+            yield from (chunk[i] for i in order[order < len(chunk)][index::count][skipped:])
             block, skipped = block + 1, 0
 
     def _order(self, epoch: int, block: int) -> np.ndarray:

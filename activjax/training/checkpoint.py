@@ -4,7 +4,8 @@ Orbax stores the arrays; here are the things it leaves open: every dtype and typ
 round-trip bit for bit, a digest over every file finds damage before Orbax meets it, and the newest
 checkpoint that is whole is the one restored. A checkpoint `folder/<step>` is an Orbax folder of
 numpy arrays plus `manifest.json`, written last by a rename: without it the checkpoint does not
-exist. One process writes it.
+exist. One process writes it; where one program runs on many hosts all of them call the same
+functions, each writes and reads the parts it has, and process 0 does the rest.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from activjax import hosts
 
 _TMP = "*.orbax-checkpoint-tmp*"
 _MANIFEST = "manifest.json"
@@ -63,8 +66,7 @@ def save(
     folder = Path(folder)
     path = folder / f"{step:010d}"
     save_tree(path, state, meta={**(meta or {}), "step": step})
-    for old in steps(folder)[:-keep]:
-        _remove(folder / f"{old:010d}")
+    hosts.first(lambda: [_remove(folder / f"{old:010d}") for old in steps(folder)[:-keep]] and None)
     return path
 
 
@@ -84,7 +86,7 @@ def restore(
     """
     folder = Path(folder)
     reasons = []
-    for step in reversed(steps(folder)):
+    for step in reversed(hosts.first(lambda: steps(folder))):
         path = folder / f"{step:010d}"
         try:
             state, meta = load_tree(path, like)
@@ -120,19 +122,26 @@ def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None
         if stored.size:  # Orbax refuses empty arrays; shape and dtype say all there is
             arrays[f"{i:05d}"] = stored
     arrays = arrays or {"none": np.zeros(1, np.uint8)}
-    try:
+
+    def make_room() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(_TMP):  # of a save that was killed
             shutil.rmtree(left, ignore_errors=True)
         _remove(path)
-        with _quiet() as ocp:
-            ocp.save(path, arrays)
+
+    def describe() -> None:
         manifest = {"leaves": entries, "digest": _digest(path), "meta": meta or {}}
         with open(path / (_MANIFEST + ".tmp"), "w") as file:
             json.dump(manifest, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(file.name, path / _MANIFEST)
+
+    try:
+        hosts.first(make_room)
+        with _quiet() as ocp:
+            ocp.save(path, arrays)
+        hosts.first(describe)
     except Exception as error:
         raise CheckpointError(f"cannot write {path}: {_reason(error)}") from error
 
@@ -152,11 +161,7 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
     """
     path = Path(path).absolute()
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        if _digest(path) != manifest["digest"]:
-            raise ValueError("its files have changed since it was written")
-        with _quiet() as ocp:
-            arrays = ocp.load(path)
+        manifest = hosts.first(lambda: _manifest(path))
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({_reason(error)})") from error
     wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
@@ -167,16 +172,63 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(
             f"checkpoint {path} holds another state: {', '.join(sorted(odd)[:3]) or 'other order'}"
         )
-    leaves = []
-    for i, ((_, leaf), entry) in enumerate(zip(wanted, entries)):
+    for (_, leaf), entry in zip(wanted, entries):
         shape, dtype = _aval(leaf)
         if list(shape) != entry["shape"] or dtype != entry["dtype"]:
             raise CheckpointError(
                 f"checkpoint {path} holds another state: {entry['path']} is "
                 f"{entry['dtype']}{entry['shape']}, expected {dtype}{list(shape)}"
             )
-        leaves.append(_decode(arrays.get(f"{i:05d}"), entry, leaf))
+    arrays = _load(path, [leaf for _, leaf in wanted], entries)
+    leaves = [
+        _decode(arrays.get(f"{i:05d}"), entry, leaf)
+        for i, ((_, leaf), entry) in enumerate(zip(wanted, entries))
+    ]
     return jax.tree_util.tree_unflatten(treedef, leaves), manifest["meta"]
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    manifest = json.loads((path / _MANIFEST).read_text())
+    if _digest(path) != manifest["digest"]:
+        raise ValueError("its files have changed since it was written")
+    return manifest
+
+
+def _load(path: Path, like: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The stored arrays: whole as numpy, or this process's parts of what lies on many hosts."""
+    problem, arrays = None, {}
+    try:
+        stored = {  # always said: what other devices have saved has their shardings
+            f"{i:05d}": _stored_like(leaf, entry)
+            for i, (leaf, entry) in enumerate(zip(like, entries))
+            if 0 not in entry["shape"]
+        }
+        with _quiet() as ocp:
+            arrays = ocp.load(path, stored) if stored else {}
+    except Exception as error:
+        problem = error
+    said = hosts.exchange(None if problem is None else _reason(problem))
+    reason = next((text for text in said if text), None if problem is None else _reason(problem))
+    if reason is not None:
+        raise CheckpointError(f"checkpoint {path} is damaged ({reason})") from problem
+    return arrays
+
+
+def _stored_like(leaf: Any, entry: dict[str, Any]) -> Any:
+    """What a leaf is stored as, where it is to be loaded."""
+    shape, dtype = tuple(entry["shape"]), entry["stored"]
+    if dtype == "bytes":
+        size = int(np.prod(shape)) * jax.numpy.dtype(entry["dtype"]).itemsize
+        return np.zeros(size, np.uint8)
+    if "impl" in entry:
+        impl = entry["impl"]
+        data = jax.eval_shape(
+            lambda: jax.random.key_data(jax.random.key(0, impl=impl))  # its words
+        )
+        shape = (*shape, *data.shape)
+    if hosts.spread(leaf):
+        return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(dtype), sharding=leaf.sharding)
+    return np.zeros(shape, jax.numpy.dtype(dtype))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -189,13 +241,21 @@ def _aval(leaf: Any) -> tuple[tuple[int, ...], str]:
     return tuple(leaf.shape), str(leaf.dtype)
 
 
-def _encode(leaf: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def _encode(leaf: Any) -> tuple[Any, dict[str, Any]]:
     shape, dtype = _aval(leaf)
     entry = {"shape": list(shape), "dtype": dtype}
+    there = hosts.spread(leaf)  # stays where it is: each process saves what it has
     if _is_key(leaf):
         entry["impl"] = str(jax.random.key_impl(leaf))
-        data = np.asarray(jax.random.key_data(leaf))
+        data = jax.random.key_data(leaf)
+        data = data if there else np.asarray(data)
         return data, {**entry, "stored": str(data.dtype)}
+    if there:
+        if leaf.dtype.kind not in "biufc" and dtype != "bfloat16":
+            raise CheckpointError(
+                f"{dtype} cannot be saved from many hosts; keep the state in bfloat16 or wider"
+            )
+        return leaf, {**entry, "stored": dtype}
     data = np.ascontiguousarray(np.asarray(leaf)).reshape(shape)
     # what numpy itself knows, and bfloat16, is stored as it is; the rest (float8, int4) as bytes
     native = data.dtype.kind in "biufc" or dtype == "bfloat16"
@@ -204,11 +264,13 @@ def _encode(leaf: Any) -> tuple[np.ndarray, dict[str, Any]]:
     return data, {**entry, "stored": dtype if native else "bytes"}
 
 
-def _decode(data: np.ndarray | None, entry: dict[str, Any], like: Any) -> Any:
+def _decode(data: Any, entry: dict[str, Any], like: Any) -> Any:
+    if hosts.spread(data):  # of many hosts: it is where it should be
+        return data if "impl" not in entry else _keys(data, entry)
     if "impl" in entry:
         if data is None:  # no keys at all
             return jax.random.split(jax.random.key(0, impl=entry["impl"]), entry["shape"])
-        return _placed(jax.random.wrap_key_data(jax.numpy.asarray(data), impl=entry["impl"]), like)
+        return _placed(_keys(jax.numpy.asarray(data), entry), like)
     dtype = jax.numpy.dtype(entry["dtype"])
     raw = np.zeros(0, dtype) if data is None else data
     raw = raw.view(dtype) if entry["stored"] == "bytes" else raw
@@ -222,11 +284,15 @@ def _decode(data: np.ndarray | None, entry: dict[str, Any], like: Any) -> Any:
     return _placed(data, like)
 
 
+def _keys(data: Any, entry: dict[str, Any]) -> jax.Array:
+    return jax.random.wrap_key_data(data, impl=entry["impl"])
+
+
 def _placed(data: Any, like: Any) -> jax.Array:
     """An array where `like` lies."""
     sharding = getattr(like, "sharding", None)
     if sharding is not None and getattr(like, "committed", True):
-        return jax.device_put(data, sharding)
+        return hosts.place(data, sharding)
     return jax.numpy.asarray(data)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from jax.extend import core as jax_core
 from jax.sharding import NamedSharding, PartitionSpec
 
+from activjax import hosts
+
 Step = Callable[[Any], tuple[Any, Any]]
 
 
@@ -106,7 +108,7 @@ class Program:
     def __call__(self, state: Any, n: int, *args: Any) -> tuple[Any, Any]:
         """Run `n <= chunk` steps. `state` is donated; metrics come back as numpy `[n, ...]`."""
         state, buffers = self._advance(self._consts, state, args, np.int32(n))
-        return state, jax.tree.map(lambda b: np.asarray(b)[:n], buffers)
+        return state, jax.tree.map(lambda b: b[:n], hosts.fetch(buffers))
 
     def memory(self) -> int | None:
         """Bytes a call needs on each device, as the compiler counts them; None if it does not."""
@@ -261,7 +263,7 @@ class _Measure:
 
     def __call__(self, *inputs: Any) -> Any:
         compiled = self._ready()
-        return jax.tree.map(to_host, compiled(self._consts, *inputs))
+        return hosts.fetch(compiled(self._consts, *inputs))
 
     def memory(self) -> int | None:
         return _memory(self._ready())
@@ -309,7 +311,7 @@ def beside(tree: Any, like: Any) -> Any:
 
     def moved(x: Any) -> Any:
         spread = isinstance(x, jax.Array) and len(x.devices()) > 1
-        return x if spread else jax.device_put(x, everywhere)
+        return x if spread else hosts.place(x, everywhere)
 
     return jax.tree.map(moved, tree)
 
@@ -321,11 +323,6 @@ def _fresh(leaf: Any) -> jax.Array:
 def _strong(leaf: Any) -> Any:
     """The leaf without a weak type, so that what goes round the loop has one type for good."""
     return leaf if _is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)
-
-
-def to_host(leaf: Any) -> Any:
-    """The leaf as a numpy array; typed keys, which have no numpy form, stay as they are."""
-    return leaf if _is_key(leaf) else np.asarray(leaf)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -14,7 +14,7 @@ ROOT = Path(activjax.__file__).parent
 
 #: Each layer may import itself and those above it; methods never one another.
 LAYERS = [
-    "program", "transforms", "data", "models", "stats", "fit", "patterns", "training",
+    "hosts", "program", "transforms", "data", "models", "stats", "fit", "patterns", "training",
 ]  # fmt: skip
 METHODS = ["regions", "zonotope", "membership", "codebooks", "introspection", "verify"]
 TOP = ["runs", "cli"]

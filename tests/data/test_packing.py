@@ -162,6 +162,55 @@ def test_every_epoch_has_each_document_once_in_another_order(make, texts):
     assert any((next(other)[0] != tokens).any() for tokens, _ in [next(make())])
 
 
+def documents_of(stream, texts):
+    """The first `texts` whole documents of a stream, in its order."""
+    flat = []
+    while flat.count(BYTES.end) < texts:
+        flat += next(stream)[0].ravel().tolist()
+    found = []
+    for _ in range(texts):
+        cut = flat.index(BYTES.end)
+        found.append(BYTES.decode(np.array(flat[:cut], np.int32)))
+        flat = flat[cut + 1 :]
+    return found
+
+
+def parted_corpus(**part):
+    return data.TextStream(CORPUS, BYTES, 8, 3, 5, **part)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("make", "texts"), [(parted_corpus, list(CORPUS.texts)), (lines_stream, LINES)]
+)
+def test_parts_share_every_epoch(make, texts, count):
+    shares = []
+    for index in range(count):
+        stream = make(part=(index, count))
+        here = make() if count == 1 else stream
+        if make is lines_stream:  # blocks of 4, the last of 3
+            n = 5 * len(range(index, 4, count)) + len(range(index, 3, count))
+        else:
+            n = len(range(index, 23, count))
+        shares.append(documents_of(here, 2 * n))
+        state = make(part=(index, count))
+        state.restore(json.loads(json.dumps(stream.state())))
+        assert next(state)[0].tobytes() == next(stream)[0].tobytes()
+    for epoch in range(2):
+        seen = [t for s in shares for t in s[epoch * len(s) // 2 : (epoch + 1) * len(s) // 2]]
+        assert sorted(seen) == sorted(texts)
+
+
+def test_a_part_that_cannot_be():
+    for part in ((2, 2), (-1, 2), (23, 24)):
+        with pytest.raises(ValueError, match=r"part: expected \(index, count\)"):
+            parted_corpus(part=part)
+    whole, half = parted_corpus(), parted_corpus(part=(0, 2))
+    for one, other in ((whole, half), (half, whole)):
+        with pytest.raises(ValueError, match="the state is of another part"):
+            one.restore(other.state())
+
+
 def test_restoring_tokenizes_one_document_only():
     class Counting(type(BYTES)):
         def encode(self, text):
