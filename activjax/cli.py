@@ -20,6 +20,7 @@ examples:
   activjax keys my.yaml                           what may stand in the file, with ranges and help
   activjax ls                                     all runs below ./runs
   activjax show 3f2a                              the run whose id begins with 3f2a
+  activjax serve                                  a page to browse them all
   activjax codes 3f2a                             a page to browse the codes of its bottlenecks
   activjax verify net.onnx prop.vnnlib            prove a property of a network, or break it
 """
@@ -68,6 +69,23 @@ _CHECK = """\
 Prove again what a proof says (APTP text, of `activjax verify --proof` or of others), exactly and
 without any of the search: `proved` with exit code 0, or `not proved` with exit code 1.
 """
+_SEARCH = """\
+Run the trials of the config's `search:` section: each is a point of the space with every seed, and
+its cells are those of a sweep. Killed at any moment, the same command goes on as it would have;
+with more trials (search.trials=80) it goes on from those that there are.
+"""
+_TRACK = """\
+Send trackers what a run or a sweep has and they have not been sent yet. All of it stays on this
+machine, in the folder's `tracked/`, unless MLFLOW_TRACKING_URI or WANDB_MODE says otherwise.
+"""
+_SERVE = """\
+Serve a page over all runs and sweeps below a folder, to this machine only: progress, tables to sort
+and filter, plots along axes, parallel coordinates, comparisons, curves of what is running. It only
+looks: nothing in the folder is written. Ctrl-C ends it.
+
+  activjax serve                     everything below ./runs
+  activjax serve /data/runs --open   of another folder, in the default browser
+"""
 _WHICH = "its folder, the beginning of its id, or its name"
 
 
@@ -103,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--force", action="store_true", help="throw away what is there, run again")
     run.add_argument("--quiet", action="store_true", help="print the result's path only")
+    _add_track(run)
     _add_out(run)
 
     sweep = add("sweep", "run every cell of a sweep that has no record yet", _SWEEP,
@@ -120,12 +139,26 @@ def parser() -> argparse.ArgumentParser:
         help="every cell in a program of its own, bit-equal to `activjax run`",
     )
     _add_engine(sweep)
+    _add_track(sweep)
     _add_out(sweep)
+
+    search = add("search", "look for the best config, by Optuna", _SEARCH, f"exit codes:\n{codes}")
+    search.add_argument("config", metavar="CONFIG", help="a YAML file with a `search:` section")
+    search.add_argument("overrides", metavar="key=value", nargs="*")
+    search.add_argument(
+        "--exact",
+        action="store_true",
+        help="every cell in a program of its own, bit-equal to `activjax run`",
+    )
+    _add_engine(search)
+    _add_track(search)
+    _add_out(search)
 
     resume = add("resume", "run exactly the missing cells of a sweep", "", f"exit codes:\n{codes}")
     resume.add_argument("sweep", metavar="SWEEP", help=_WHICH)
     resume.add_argument("--retry-failed", action="store_true", help="failed cells too, one by one")
     _add_engine(resume)
+    _add_track(resume)
     _add_out(resume)
 
     keys = add("keys", "what may stand in a config file: keys, types, defaults, ranges, help")
@@ -159,9 +192,22 @@ def parser() -> argparse.ArgumentParser:
     sites.add_argument("config", metavar="CONFIG", help="its experiment defines sites(config)")
     sites.add_argument("overrides", metavar="key=value", nargs="*")
 
+    serve = add("serve", "a local page to browse runs and sweeps", _SERVE)
+    serve.add_argument("runs", metavar="RUNS", nargs="?", type=Path, help="root of all runs")
+    serve.add_argument(
+        "--port", type=int, metavar="N", help="default: 6170, or any that is free; 0: any"
+    )
+    serve.add_argument("--open", action="store_true", help="open it in the default browser")
+    _add_out(serve)
+
     report = add("report", "write the report of a run or a sweep again")
     report.add_argument("run", metavar="RUN", help=_WHICH)
     _add_out(report)
+
+    track = add("track", "send a run or a sweep to trackers, after the fact", _TRACK)
+    track.add_argument("run", metavar="RUN|SWEEP", help=_WHICH)
+    _add_track(track)
+    _add_out(track)
 
     codes = add("codes", "write the page of a run's codes: one HTML file", _CODES)
     codes.add_argument("run", metavar="RUN", help=f"{_WHICH}, or the folder of an index")
@@ -297,15 +343,37 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_track(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--track",
+        metavar="NAME[,NAME]",
+        help="also tell tensorboard, mlflow or wandb (default: the variable ACTIVJAX_TRACK)",
+    )
+
+
 def _add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--engine", choices=("local", "inline"), help="worker processes (default), or this process"
+        "--engine",
+        choices=("local", "inline", "slurm", "ray", "hosts"),
+        help="worker processes (default), this process, a cluster, or one program over many hosts",
+    )
+    command.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of a running Ray cluster (HOST:PORT); of process 0 (hosts); slurm: `local` to try it",
+    )
+    command.add_argument("--processes", type=int, metavar="N", help="hosts: how many there are")
+    command.add_argument("--process", type=int, metavar="I", help="hosts: which this is, from 0")
+    command.add_argument(
+        "--resources",
+        metavar="K=V,...",
+        help="of one task on a cluster: cpus=4,gpus=1,memory_gb=16,minutes=120,partition=short",
     )
     command.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes (default: one a core; one where there is an accelerator)",
+        help="tasks at a time (default: one a core; one where there is an accelerator; what fits)",
     )
     command.add_argument(
         "--width",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from activjax import hosts
 from activjax.runs import fields
 
 _AXIS = PartitionSpec("cells")
@@ -58,12 +59,20 @@ def _keys(seeds: jax.Array) -> jax.Array:
 
 
 def mesh_for(width: int) -> Mesh | None:
-    """A mesh over the local devices that divide `width` cells evenly; None for a single device."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if width % n == 0)
-    if count == 1:
+    """A mesh over the devices that divide `width` cells evenly, equally many of every process.
+
+    None for a single device, and where there are more processes than `width` divides by: then each
+    of them runs all cells by itself.
+    """
+    local = len(jax.local_devices())
+    counts = [n for n in range(1, local + 1) if width % (n * hosts.count()) == 0]
+    if not counts or max(counts) * hosts.count() == 1:
         return None
-    return jax.make_mesh((count,), ("cells",), (AxisType.Auto,), devices=devices[:count])
+    taken: dict[int, list[Any]] = {}
+    for device in sorted(jax.devices(), key=lambda d: (d.process_index, d.id)):
+        taken.setdefault(device.process_index, []).append(device)
+    devices = [device for of_one in taken.values() for device in of_one[: max(counts)]]
+    return jax.make_mesh((len(devices),), ("cells",), (AxisType.Auto,), devices=devices)
 
 
 def over(f: Callable[..., Any], static: Any, mesh: Mesh | None) -> Callable[[Any, Any], Any]:
@@ -95,6 +104,6 @@ def place(tree: Any, mesh: Mesh | None) -> Any:
     def put(leaf: Any) -> Any:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        return jax.device_put(leaf, sharding)
+        return hosts.place(leaf, sharding)
 
     return jax.tree.map(put, tree)

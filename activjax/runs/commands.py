@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def _run(args: argparse.Namespace) -> int:
         force=args.force,
         progress=not args.quiet,
         hard_exit=True,
+        track=args.track,
     )
     if args.quiet:
         print(folder.report if folder.report.exists() else folder.path)
@@ -55,8 +57,20 @@ def _sweep(args: argparse.Namespace) -> int:
     with _shown(args.quiet):
         folder = launch.sweep(
             args.config, args.overrides, out=args.out, exact=args.exact, options=options,
-            progress=not args.quiet, hard_exit=True,
+            progress=not args.quiet, hard_exit=True, track=args.track,
         )  # fmt: skip
+    return _sweep_done(folder, args.quiet)
+
+
+def _search(args: argparse.Namespace) -> int:
+    from activjax.runs import search
+    from activjax.runs.sweep.engines import Options
+
+    folder = search.run(
+        args.config, args.overrides, out=args.out, exact=args.exact,
+        options=Options(**_engine_options(args)), progress=not args.quiet, hard_exit=True,
+        track=args.track,
+    )  # fmt: skip
     return _sweep_done(folder, args.quiet)
 
 
@@ -64,10 +78,24 @@ def _resume(args: argparse.Namespace) -> int:
     from activjax.runs.sweep import launch
 
     folder = folders.find(args.sweep, store.root(args.out))
+    if folder.about.get("search"):
+        from activjax.runs import search
+        from activjax.runs.errors import ConfigError
+
+        if args.retry_failed:
+            raise ConfigError(
+                f"{folder.path}: a search has gone on from its failures: --retry-failed would "
+                "change what came after them"
+            )
+        folder = search.resume(
+            folder.path, given=_engine_options(args), progress=not args.quiet, hard_exit=True,
+            track=args.track,
+        )  # fmt: skip
+        return _sweep_done(folder, args.quiet)
     with _shown(args.quiet):
         folder = launch.resume(
             folder.path, retry_failed=args.retry_failed, given=_engine_options(args),
-            progress=not args.quiet, hard_exit=True,
+            progress=not args.quiet, hard_exit=True, track=args.track,
         )  # fmt: skip
     return _sweep_done(folder, args.quiet)
 
@@ -83,6 +111,10 @@ def _shown(quiet: bool) -> Iterator[None]:
 
 
 def _sweep_done(folder: SweepFolder, quiet: bool) -> int:
+    from activjax import hosts
+
+    if hosts.index():  # of several processes the first one tells
+        return 0
     if quiet:
         print(folder.path / "report.html")
     else:
@@ -166,6 +198,20 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from activjax.runs.browse import Server
+
+    with Server(args.runs or store.root(args.out), args.port) as server:
+        print(server.address, flush=True)
+        if args.open:
+            import webbrowser
+
+            webbrowser.open(server.address)
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+            server.wait()
+    return 0
+
+
 def _report(args: argparse.Namespace) -> int:
     from activjax.runs.launch import write_report
     from activjax.runs.sweep import page
@@ -177,6 +223,26 @@ def _report(args: argparse.Namespace) -> int:
     if found.state() != store.DONE:
         raise StorageError(f"{found.path}: this run is {found.state()}, not done")
     print(write_report(found))
+    return 0
+
+
+def _track(args: argparse.Namespace) -> int:
+    from activjax.runs import trackers
+    from activjax.runs.errors import ConfigError
+
+    names = trackers.chosen(args.track)
+    if not names:
+        known = ", ".join(trackers.NAMES)
+        raise ConfigError(f"track: say which with --track or {trackers.ENVIRONMENT}: {known}")
+    found, _ = _found(args.run, store.root(args.out))
+
+    def warn(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    if not trackers.export(found, names, warn):
+        raise StorageError(f"{found.path}: not everything was sent; what was is not sent again")
+    for name in names:
+        print(found.path / "tracked" / name)
     return 0
 
 
@@ -220,8 +286,14 @@ def _sites(args: argparse.Namespace) -> int:
 
 
 def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("engine", "workers", "width", "cell_seconds", "memory_mb")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    from activjax.runs.sweep.engines import parse_resources
+
+    names = ("engine", "workers", "width", "cell_seconds", "memory_mb", "address", "processes",
+             "process")  # fmt: skip
+    found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.resources is not None:
+        found["resources"] = parse_resources(args.resources)
+    return found
 
 
 def _console():
@@ -243,4 +315,7 @@ COMMANDS = {
     "compare": _compare,
     "export": _export,
     "report": _report,
+    "serve": _serve,
+    "track": _track,
+    "search": _search,
 }

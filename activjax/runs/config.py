@@ -120,9 +120,10 @@ class Reader:
     def read(self, data: dict, folder: Path | None, default_name: str | None) -> RunConfig:
         """The run that `data` describes. Raises `ConfigError`."""
         experiment = self.experiment(data, folder)
-        if "sweep" in data:
-            self.add(("sweep",), "this describes a sweep: start it with `activjax sweep`")
-            self.fail()
+        for kind in ("sweep", "search"):
+            if kind in data:
+                self.add((kind,), f"this describes a {kind}: start it with `activjax {kind}`")
+                self.fail()
         run_name, seeds, seconds = self.settings(data, default_name)
         value = self.config(experiment, self.own(data, experiment))
         self.fail()
@@ -142,7 +143,8 @@ class Reader:
 
     def own(self, data: dict, experiment: Experiment) -> dict[str, Any]:
         """What is meant for the experiment's `Config`; keys that nobody knows are problems."""
-        own = {key: value for key, value in data.items() if key not in (*SETTINGS, "sweep")}
+        others = (*SETTINGS, "sweep", "search")
+        own = {key: value for key, value in data.items() if key not in others}
         known = [*schema.keys(experiment.Config), *SETTINGS]
         for key in [key for key in own if key not in known]:
             del own[key]

@@ -38,7 +38,7 @@ from activjax.runs._words import did_you_mean
 from activjax.runs.errors import ConfigError, ExperimentError, RunError
 from activjax.runs.sources import local_files
 
-RESERVED = ("experiment", "name", "seeds", "checkpoint_seconds", "sweep")
+RESERVED = ("experiment", "name", "seeds", "checkpoint_seconds", "sweep", "search")
 
 _TRACED = {
     "setup": ("config",),
@@ -152,6 +152,10 @@ def running(experiment: Experiment, name: str) -> Iterator[None]:
     except RunError:
         raise
     except Exception as error:
+        from activjax.hosts import Elsewhere  # later: looking must not wait for jax
+
+        if isinstance(error, Elsewhere):
+            raise
         text = user_traceback(error, experiment.path)
         raise ExperimentError(f"{experiment.label}: {name} raised\n{text}") from error
 

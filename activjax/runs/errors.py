@@ -45,6 +45,12 @@ class CellsFailed(RunError):
         self.folder = folder
 
 
+class EngineError(RunError):
+    """A sweep's engine cannot be reached or cannot start its workers; says what to start."""
+
+    exit_code = 6
+
+
 class Stopped(RunError):
     """A signal ended the run at a safe point; the same command continues it."""
 
@@ -60,6 +66,7 @@ EXIT_CODES = {
     3: "the run folder cannot be written or read (full disk, damaged checkpoint, ...)",
     4: "another process works on the same run",
     5: "some cells of the sweep failed; all others are done",
+    6: "the sweep's engine cannot be reached, or its workers cannot start",
     130: "stopped by Ctrl-C; the same command continues",
     143: "stopped by SIGTERM; the same command continues",
 }

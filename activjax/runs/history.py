@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from activjax import hosts
 from activjax.runs.result import strict
 from activjax.runs.store import storing
 
@@ -57,12 +58,16 @@ class MetricsLog:
 
     def open(self, end: int) -> None:
         """Cut the file to `end` bytes and append from there."""
+        if hosts.index():  # where one program runs on many hosts, process 0 writes
+            return
         with storing(self.path):
             self._file = self.path.open("ab")
             self._file.truncate(end)
 
     def append(self, start: int, metrics: dict[str, np.ndarray]) -> None:
         """Write the metrics `[steps, cells, ...]` of the steps after `start`."""
+        if self._file is None:
+            return
         count = len(next(iter(metrics.values()), ()))
         columns = {name: _encode(values) for name, values in metrics.items()}
         lines = []
@@ -76,6 +81,8 @@ class MetricsLog:
 
     def sync(self) -> int:
         """Make what was written durable; returns the size of the file."""
+        if self._file is None:
+            return 0
         with storing(self.path):
             os.fsync(self._file.fileno())
             return self._file.tell()

@@ -25,10 +25,11 @@ class Interrupts:
     Args:
         say: shows one line.
         hard: the second signal ends the process with `os._exit`; False raises instead (notebooks).
+        patient: a second signal changes nothing: schedulers send several.
     """
 
-    def __init__(self, say: Callable[[str], object], hard: bool):
-        self.say, self.hard = say, hard
+    def __init__(self, say: Callable[[str], object], hard: bool, patient: bool = False):
+        self.say, self.hard, self.patient = say, hard, patient
         self.signal: int | None = None
         self._deferred = False
         self._old: dict[int, Any] = {}
@@ -69,7 +70,7 @@ class Interrupts:
 
     def _handle(self, number: int, _: Any) -> None:
         again, self.signal = self.signal is not None, number
-        if again or not self._deferred:
+        if (again and not self.patient) or not self._deferred:
             raise KeyboardInterrupt
 
     def _watch(self) -> None:
@@ -79,7 +80,8 @@ class Interrupts:
                 continue
             count += 1
             if count == 1 and self._deferred:
-                self.say("stopping at the next safe point (once more: stop at once)")
-            if count == 2 and self.hard:
+                more = "" if self.patient else " (once more: stop at once)"
+                self.say(f"stopping at the next safe point{more}")
+            if count == 2 and self.hard and not self.patient:
                 self.say("stopped at once; the same command continues from the last checkpoint")
                 os._exit(128 + byte[0])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from activjax.runs import _yaml, config as configs, contract, out, sources, store
+from activjax.runs import _yaml, config as configs, contract, out, sources, store, trackers
 from activjax.runs.case import CaseRecord, Job, run_case
 from activjax.runs.config import RunConfig
 from activjax.runs.errors import ExperimentError, Stopped, StorageError
@@ -30,6 +30,7 @@ def run(
     force: bool = False,
     progress: bool = True,
     hard_exit: bool = False,
+    track: str | Sequence[str] | None = None,
 ) -> RunFolder:
     """Run what a config describes; a run that is done is returned as it is.
 
@@ -40,6 +41,7 @@ def run(
         force: throw away what is there and run again.
         progress: show progress on standard error.
         hard_exit: a second Ctrl-C ends the process at once.
+        track: names of trackers; None means the variable ACTIVJAX_TRACK.
 
     Returns:
         The run's folder; `.result()` is the answer.
@@ -51,30 +53,31 @@ def run(
         LockedError: another process works on this run.
         Stopped: a signal ended it; the same call continues.
     """
+    tracking = trackers.chosen(track)
     plan = configs.load(config, overrides)
     folder = RunFolder(store.root(out) / plan.name / plan.id)
     if not force and folder.state() == store.DONE:
         _close(folder)
-        return folder
+        with trackers.following(folder, tracking, Progress(progress).warn):
+            return folder
     folder.create()
     with folder.lock(), Progress(progress) as watch:
         if not force and folder.state() == store.DONE:  # another process was quicker
             return folder
         with Interrupts(watch.say, hard_exit) as interrupts:
-            _execute(plan, folder, watch, interrupts, force)
+            if force:
+                folder.clear()
+            _describe(plan, folder)
+            (folder.path / "failed.json").unlink(missing_ok=True)
+            with trackers.following(folder, tracking, watch.warn):
+                _execute(plan, folder, watch, interrupts)
     return folder
 
 
-def _execute(
-    plan: RunConfig, folder: RunFolder, watch: Progress, interrupts: Interrupts, force: bool
-) -> None:
-    if force:
-        folder.clear()
-    _describe(plan, folder)
+def _execute(plan: RunConfig, folder: RunFolder, watch: Progress, interrupts: Interrupts) -> None:
     provenance = Provenance(folder, plan)
     provenance.write()
     job = Job(plan, folder, watch, interrupts, provenance)
-    (folder.path / "failed.json").unlink(missing_ok=True)
     with _recording_how_it_ends(job):
         record = _traced(job) if plan.experiment.traced else _main(job)
     folder.write_json("contents.json", {"items": record.contents})

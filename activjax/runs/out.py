@@ -45,15 +45,17 @@ class Out:
     measured: dict[int, Any] = dataclasses.field(default_factory=dict)
     contents: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     say: Callable[[str], object] = print
+    writes: bool = True  # False on all but one of the processes that run the same `main`
 
     def figure(self, name: str, fig: Any, *, caption: str = "") -> None:
         """Save a matplotlib figure as `figures/<name>.png` and close it."""
         import matplotlib.pyplot as plt
 
         path = self._path("figures", name, ".png")
-        with storing(path):
-            # without the version of matplotlib, equal figures are equal files
-            fig.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        if self.writes:
+            with storing(path):
+                # without the version of matplotlib, equal figures are equal files
+                fig.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
         plt.close(fig)
         self._list("figure", name, path, caption=str(caption))
 
@@ -61,15 +63,18 @@ class Out:
         """Save one array as `arrays/<name>.npy`; bfloat16 and float8 widen to float32, exactly."""
         import jax
 
+        from activjax import hosts
+
         if jax.numpy.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
             array = jax.random.key_data(array)
-        value = np.asarray(array)
+        value = hosts.fetch(array)
         if value.dtype.kind == "V":  # numpy's format has no name for them
             floating = jax.numpy.issubdtype(value.dtype, np.floating)
             value = value.astype(np.float32 if floating else np.int32)
         path = self._path("arrays", name, ".npy")
-        with storing(path):
-            np.save(path, value, allow_pickle=False)
+        if self.writes:
+            with storing(path):
+                np.save(path, value, allow_pickle=False)
         self._list("array", name, path, shape=list(value.shape), dtype=str(value.dtype))
 
     def arrays(self, tree: Any = None, **named: Any) -> None:

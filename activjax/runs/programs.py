@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from activjax import hosts
 from activjax.runs import cells as cells_of, contract, fields
 from activjax.runs.cells import Cells
 from activjax.runs.contract import Experiment
@@ -76,6 +77,13 @@ class Programs:
     def placed(self, tree: Any) -> Any:
         """Arrays with a leading cell axis, where the programs expect them."""
         return cells_of.place(tree, self.mesh)
+
+    def mine(self, i: int) -> bool:
+        """Whether this process is the one that has the `i`-th cell; without a mesh all have it."""
+        if self.mesh is None:
+            return hosts.index() == 0
+        device = i // (self.width // self.devices)
+        return self.mesh.devices.ravel()[device].process_index == hosts.index()
 
     def cell(self, states: Any, i: int) -> Any:
         """The states of the `i`-th cell alone, with a leading axis of one."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
+from activjax import hosts
 from activjax.runs.cells import Cells
-from activjax.runs.errors import StorageError
+from activjax.runs.errors import RunError, StorageError
 from activjax.runs.history import MetricsLog, flatten
 from activjax.runs.programs import Programs
 from activjax.runs.store import disk_full, storing
@@ -56,6 +56,14 @@ class Watcher(Protocol):
         ...
 
 
+class Paused(RunError):
+    """A training has come to the step where it was to wait; a checkpoint has been saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"paused at step {step}")
+        self.step = step
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """The end of a training.
@@ -83,6 +91,7 @@ class Training:
         seconds: time between two checkpoints.
         watcher: who follows.
         keep_last: also save the last step, however short the time since the checkpoint before.
+        until: pause at the end of the chunk that has this step, if there are more after it.
     """
 
     def __init__(
@@ -96,8 +105,9 @@ class Training:
         seconds: float,
         watcher: Watcher,
         keep_last: bool = True,
+        until: int | None = None,
     ):
-        self.keep_last = keep_last
+        self.keep_last, self.until = keep_last, until
         self.programs, self.cells, self.log = programs, cells, log
         self.checkpoints, self.seen = work / "checkpoints", work / "measured"
         self.label, self.seconds, self.watcher = label, seconds, watcher
@@ -111,12 +121,15 @@ class Training:
             ExperimentError: the experiment raised.
             StorageError: the folder cannot be written, or all checkpoints are damaged.
             Stopped: the watcher wanted it; a checkpoint has been saved.
+            Paused: it has come to `until`; a checkpoint has been saved.
         """
         programs, watcher = self.programs, self.watcher
         start, states, measured, end = self._resume_point()
+        if self._pauses(start):
+            raise Paused(start)
         self.log.open(end)
         watcher.begin(self.label, programs.steps, start)
-        if start:
+        if start and self.until is None:  # from pause to pause it is as planned
             watcher.say(f"{self.label}: continuing from step {start} of {programs.steps}")
         self.saved_at = time.monotonic()
         try:
@@ -130,6 +143,7 @@ class Training:
         finally:
             self.log.close()
             watcher.end()
+        hosts.wait()  # process 0 has written
         history = self.log.read(flatten(done.step_metrics))
         measured |= done.measured
         return Trained(done.state, {step: measured[step] for step in sorted(measured)}, history)
@@ -144,7 +158,7 @@ class Training:
             if found is None:
                 return 0, None, {}, self.log.begin
             end, measured = found.meta["metrics_end"], {}
-            if self.log.size() < end:
+            if hosts.first(self.log.size) < end:
                 raise checkpoint.CheckpointError(f"{self.log.path} is shorter than it was")
             needed = {step for step in programs.measure_at if step <= found.step}
             for path, steps in self._saved_measurements():
@@ -153,7 +167,7 @@ class Training:
                 like = dict.fromkeys(map(str, steps), programs.measured_like())
                 tree, _ = checkpoint.load_tree(path, like)
                 for step in needed.intersection(steps):
-                    measured[step] = jax.tree.map(loop.to_host, tree[str(step)])
+                    measured[step] = hosts.fetch(tree[str(step)])
                 needed -= measured.keys()
             if needed:
                 raise checkpoint.CheckpointError(f"{self.seen}: steps {sorted(needed)} are missing")
@@ -165,10 +179,11 @@ class Training:
     def _saved_measurements(self) -> list[tuple[Path, list[int]]]:
         """Where measurements are, and of which steps: between two checkpoints, one folder."""
         found = []
-        for manifest in sorted(self.seen.glob("[0-9]*/manifest.json")):
-            first, last = map(int, manifest.parent.name.split("-"))
+        names = [m.parent.name for m in self.seen.glob("[0-9]*/manifest.json")]
+        for name in hosts.first(lambda: sorted(names)):
+            first, last = map(int, name.split("-"))
             steps = [s for s in self.programs.measure_at if first <= s <= last]
-            found.append((manifest.parent, steps))
+            found.append((self.seen / name, steps))
         return found
 
     def _on_chunk(self, chunk: loop.Chunk) -> None:
@@ -183,19 +198,27 @@ class Training:
                 self.watcher.warn(f"metric '{name}' is not finite by step {chunk.stop}")
         self.watcher.update(chunk.stop, metrics)
         due = time.monotonic() - self.saved_at >= self.seconds
-        stop = self.watcher.stopping()
+        votes = hosts.exchange([due, bool(self.watcher.stopping())])
+        due, stop = votes[0][0], any(stop for _, stop in votes)
         last = self.keep_last and chunk.stop == self.programs.steps
-        if chunk.stop and (due or stop or last):
+        pause = self._pauses(chunk.stop)
+        if chunk.stop and (due or stop or last or pause):
             self._save(chunk.stop, chunk.state, self.log.sync())
         if stop:
             case = f" (case {self.programs.case})" if self.programs.case else ""
             where = f"stopped after step {chunk.stop} of {self.programs.steps}{case}"
             self.watcher.stop_wanted(where)
+        if pause:
+            raise Paused(chunk.stop)
+
+    def _pauses(self, step: int) -> bool:
+        """Whether a training that has come to a step waits there."""
+        return self.until is not None and self.until <= step < self.programs.steps
 
     def keep(self, states: Any) -> None:
         """Save the states after the last step, unless they are saved. Raises `StorageError`."""
         steps = self.programs.steps
-        if steps and steps not in checkpoint.steps(self.checkpoints):
+        if steps and steps not in hosts.first(lambda: checkpoint.steps(self.checkpoints)):
             self._save(steps, states, self.log.size())
 
     def _save(self, step: int, states: Any, metrics_end: int) -> None:

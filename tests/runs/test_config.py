@@ -302,7 +302,7 @@ CONTRACT = {
     "Config = C\nmain = 3\n": "main must be a function main(config, out)",
     "@dataclasses.dataclass(frozen=True)\nclass Config:\n    name: str = ''\n": (
         "Config.name: this name is reserved for the run's own settings (experiment, name, seeds, "
-        "checkpoint_seconds, sweep); rename the field"
+        "checkpoint_seconds, sweep, search); rename the field"
     ),
     "@dataclasses.dataclass(frozen=True)\nclass Config:\n    a: str = runs.traced('')\n": (
         "Config: field 'a' is traced but has type str; only float, int and bool can be traced"

@@ -44,7 +44,7 @@ def load(path: Path) -> dict[str, Entry]:
     except ImportError:  # a Python without it
         return {}
     # immutable: no locks and no journals, as nobody changes the file in place
-    address = f"file:{urllib.parse.quote(os.path.abspath(path))}?immutable=1"
+    address = f"file:{urllib.parse.quote(os.path.abspath(path))}?mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
             if base.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA:

@@ -18,7 +18,7 @@ from activjax.runs.schema import Location, Problem
 
 LIMIT = 1_000_000  # points of one sweep: more is a slip of the finger
 MISSING = object()
-_SETTINGS = ("experiment", "name", "seeds", "checkpoint_seconds", "sweep")
+_SETTINGS = ("experiment", "name", "seeds", "checkpoint_seconds", "sweep", "search")
 _FORMS = ("log", "linear", "step", "factor")
 _RANGE = ("from", "to", *_FORMS)
 _DISTRIBUTIONS = ("uniform", "log_uniform", "integers", "choice", "normal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from activjax import hosts
 from activjax.runs import contract, store
 from activjax.runs.case import CaseRecord, finish
 from activjax.runs.cells import Cells
@@ -62,7 +64,7 @@ class Batch:
         end = 0
         for case in parts[0]:
             work = self.path / "work" / (case or "all")
-            kept = store.Folder(work).read_json("done.json")
+            kept = hosts.first(lambda work=work: store.Folder(work).read_json("done.json"))
             if kept is None:
                 configs_of = [part[case] for part in parts]
                 try:
@@ -75,15 +77,19 @@ class Batch:
                 except ExperimentError as error:
                     return self._blame(error, work)
                 if case is not None:
-                    store.write_text(work / "done.json", dumps(kept))
+                    text = dumps(kept)
+                    hosts.first(lambda work=work, text=text: store.write_text(
+                        work / "done.json", text))  # fmt: skip
             end = kept["metrics_end"]
+            if case is None:  # every cell has its record, from the process that has the cell
+                self.todo = []
             for cell, record in kept["cells"].items():
                 if "error" in record:
                     self.todo = [c for c in self.todo if c.id != cell]
                 else:
                     found[cell][case] = CaseRecord.from_json(record)
-        for cell, config in zip(cells, configs):
-            if cell in self.todo:
+        for i, (cell, config) in enumerate(zip(cells, configs)):
+            if cell in self.todo and i % hosts.count() == hosts.index():
                 self._conclude(cell, config, found[cell.id])
         return None
 
@@ -112,14 +118,16 @@ class Batch:
             seconds=self.settings.checkpoint_seconds,
             watcher=_Watcher(self),
             keep_last=wary,
+            until=task.until,
         )  # fmt: skip
         trained = training.run()
         self.compiled += programs.compile_seconds - paid
         self.memory = max(self.memory, width.resident())
         hp = jax.tree.map(np.asarray, cells.hp)
         kept: dict[str, Any] = {}
+        missed = False
         for i, (cell, config) in enumerate(zip(task.cells, configs)):
-            if cell not in self.todo:
+            if cell not in self.todo or not programs.mine(i):
                 continue
             if self.executor.stopping():
                 self.writer.flush()
@@ -135,7 +143,9 @@ class Batch:
                 hp_i = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], hp)
                 record = finish(programs, hp_i, one, out, log.size())
             except ExperimentError as error:
-                training.keep(trained.states)
+                missed = True
+                if hosts.count() == 1:
+                    training.keep(trained.states)
                 self._fail(cell, records.RAISED, error, work)
                 kept[cell.id] = {"error": str(error)}
                 continue
@@ -143,7 +153,11 @@ class Batch:
                 self._record(cell, record)
             else:
                 kept[cell.id] = record.to_json()
-        return {"metrics_end": log.size(), "cells": {} if case is None else kept}
+        if hosts.count() > 1 and any(hosts.exchange(missed)):
+            training.keep(trained.states)  # by all processes at once
+        merged = {k: v for of_one in hosts.exchange(kept) for k, v in of_one.items()}
+        end = hosts.first(log.size)
+        return {"metrics_end": end, "cells": {} if case is None else merged}
 
     def _conclude(self, cell: CellTask, config: Any, found: dict[str | None, CaseRecord]) -> None:
         """`combine` the cases of a cell."""
@@ -170,6 +184,7 @@ class Batch:
             try:
                 config = self.executor.config(cell)
                 out = self._out(cell, config, None)
+                out.writes = hosts.index() == 0
                 with contract.running(experiment, "main"):
                     result = experiment.module.main(config, out)
                     to_json(result)
@@ -193,6 +208,8 @@ class Batch:
     def _add(self, cell: CellTask, record: dict[str, Any]) -> None:
         """A cell's one record."""
         self.todo = [c for c in self.todo if c is not cell]
+        if not self.settings.experiment.traced and hosts.index():
+            return  # all processes ran its `main`; process 0 records it
         self.writer.add(record)
         self.executor.tell(CELL, {"cell": cell.id, "status": record["status"]})
 
@@ -225,7 +242,8 @@ class Batch:
         memory = of_memory(error)
         if len(self.task.cells) > 1 and (memory or not shared):
             raise (OutOfMemory if memory else Blurred)(str(error)) from error
-        for cell in self.todo:
+        cells, self.todo, self.failed = self.todo, [], True
+        for cell in cells if hosts.index() == 0 else ():
             self._fail(cell, records.MEMORY if memory else records.RAISED, error, work)
 
     def _run(self) -> dict[str, Any]:
@@ -239,6 +257,9 @@ class Batch:
             "seconds": round(seconds / len(self.task.cells), 4),
             "compile_seconds": round(self.compiled, 4),
             "attempts": self.task.attempt,
+            "host": socket.gethostname(),
+            "job": self.task.job,
+            "log": f"batches/{self.task.id}/log.txt",
             "peak_memory_mb": round(self.memory / 2**20, 1),
             "started": self.started,
         }

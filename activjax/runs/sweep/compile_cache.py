@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class CompileCache:
         self.shared = root / _machine()
         self.shared.mkdir(parents=True, exist_ok=True)
         self._sweep_up()
-        self.own = Path(tempfile.mkdtemp(prefix=f".own-{os.getpid()}-", dir=self.shared))
+        prefix = f".own-{os.getpid()}-{socket.gethostname()}-"
+        self.own = Path(tempfile.mkdtemp(prefix=prefix, dir=self.shared))
         self.fetch()
 
     def use(self) -> None:
@@ -55,8 +57,8 @@ class CompileCache:
         shutil.rmtree(self.own, ignore_errors=True)
 
     def _sweep_up(self) -> None:
-        """Remove the folders of processes that were killed."""
-        for left in self.shared.glob(".own-*"):
+        """Remove the folders of processes of this machine that were killed."""
+        for left in self.shared.glob(f".own-*-{socket.gethostname()}-*"):
             pid = left.name.split("-")[1]
             if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
                 shutil.rmtree(left, ignore_errors=True)

@@ -68,6 +68,8 @@ class Driver:
         limits: for every cell.
         watch: who watches.
         stopping: whether a stop is wanted.
+        groups: the folder's, where batches are laid out in another way.
+        until: the step at which trainings pause; a paused batch counts as done.
     """
 
     def __init__(
@@ -78,10 +80,14 @@ class Driver:
         limits: Limits,
         watch: Watch,
         stopping: Callable[[], bool] = lambda: False,
+        *,
+        groups: Groups | None = None,
+        until: int | None = None,
     ):
         self.folder, self.plan, self.engine, self.limits = folder, plan, engine, limits
         self.watch, self.stopping = watch, stopping
-        self.groups = Groups(folder)
+        self.groups, self.until = groups or Groups(folder), until
+        self.paused: set[str] = set()
         self.cells = {group: {c.id: c for c in cells} for group, cells in plan.groups.items()}
         self.all = {cell.id for cell in plan.cells}
         self.recorded = index.recorded(folder)
@@ -141,16 +147,17 @@ class Driver:
 
     def _enqueue(self, group: Group) -> None:
         """Make tasks of the group's batches that have cells without a record."""
-        queued = {task.id for task in self.ready} | set(self.running)
+        queued = {task.id for task in self.ready} | set(self.running) | self.paused
         for batch in group.batches:
-            if batch.id not in queued and not self.recorded.issuperset(batch.owes):
+            mine = self.cells[group.id].keys() >= set(batch.cells)  # a search drives some cells
+            if mine and batch.id not in queued and not self.recorded.issuperset(batch.owes):
                 self.ready.append(self._task(group.id, batch))
 
     def _task(self, group: str, batch: Batch) -> Task:
         cells = tuple(_plain(self.plan, self.cells[group][cell]) for cell in batch.cells)
         return Task(
             batch.id, tasks.BATCH, cells, batch.width, owes=batch.owes,
-            seconds=self.limits.seconds, memory_mb=self.limits.memory_mb,
+            seconds=self.limits.seconds, memory_mb=self.limits.memory_mb, until=self.until,
         )  # fmt: skip
 
     def _unpark(self) -> None:
@@ -206,6 +213,9 @@ class Driver:
     def _after_stopped(self, task: Task, group: str, data: dict[str, Any]) -> None:
         if not self._ending():  # somebody has stopped the worker alone
             self.ready.appendleft(task)
+
+    def _after_paused(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        self.paused.add(task.id)
 
     def _after_storage(self, task: Task, group: str, data: dict[str, Any]) -> None:
         self.storage = data["message"]

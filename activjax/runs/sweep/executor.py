@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 
+from activjax import hosts
 from activjax.runs import contract, schema, store
 from activjax.runs.cells import Cells
 from activjax.runs.contract import Experiment
@@ -74,13 +76,16 @@ class Executor:
         if not self.settings.experiment.traced:
             return dataclasses.asdict(width.Probe(1, 1, None, None, 0.0))
         parts = self.parts([config])[0]
-        budget = width.budget(task.memory_mb, self.settings.workers)
-        devices = len(jax.local_devices()) if self.settings.sharded else 1
+        budgets = hosts.exchange(width.budget(task.memory_mb, self.settings.workers))
+        budget = min((b for b in budgets if b is not None), default=None)
+        devices = len(jax.local_devices()) * hosts.count() if self.settings.sharded else 1
 
         def make(cells: int) -> list[Programs]:
             return [self.compiled(cell.group, n, c, cells)[0] for n, c in parts.items()]
 
-        found, programs = width.probe(make, task.count, task.width, budget, devices)
+        found, programs = width.probe(
+            make, task.count, task.width, budget, devices, unit=hosts.count()
+        )
         if task.timed:
             cells = Cells.of([(config, cell.seed)] * found.width)
             found = width.timed(found, programs, cells)
@@ -96,9 +101,14 @@ class Executor:
             Stopped: a stop was wanted; a checkpoint has been saved.
         """
         place = store.RunFolder(self.folder.path / "batches" / task.id)
-        place.create()
-        with place.lock():
-            done = {cell for cell in task.owes if self.folder.record(cell) is not None}
+        with contextlib.ExitStack() as claim:
+
+            def begin() -> list[str]:
+                place.create()
+                claim.enter_context(place.lock())
+                return [cell for cell in task.owes if self.folder.record(cell) is not None]
+
+            done = set(hosts.first(begin))
             if done.issuperset(task.owes):
                 return
             batch = Batch(self, task, place.path, done)
@@ -107,7 +117,8 @@ class Executor:
             else:
                 batch.plain()
             batch.writer.flush()
-            if not batch.failed and not any(self._failed(cell) for cell in done):
+            failed = batch.failed or any(self._failed(cell) for cell in done)
+            if not any(hosts.exchange(failed)) and hosts.index() == 0:
                 shutil.rmtree(place.path / "work", ignore_errors=True)
 
     def _failed(self, cell: str) -> bool:

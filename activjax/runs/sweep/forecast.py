@@ -50,6 +50,9 @@ def forecast(
     """
     plan = plans.load(config, overrides, exact=exact)
     options = options or Options()
+    asked = options
+    if options.engine not in ("local", "inline"):  # measured here, reckoned for there
+        options = dataclasses.replace(options, engine="local", address=None, resources={})
     found: dict[str, dict[str, Any]] = {}
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -66,7 +69,7 @@ def forecast(
                     lost = {"error": event.data.get("message", event.kind)}
                     found[event.task] = event.data if event.kind == tasks.PROBED else lost
                     watch.counts(len(found), 0, len(plan.groups))
-        workers = running.slots
+        workers = running.slots if options is asked else asked.workers or 1
     groups = [
         {"group": group, "cells": len(cells), "shared": _shared(cells), **found[group]}
         for group, cells in plan.groups.items()

@@ -20,7 +20,7 @@ from activjax.runs.store import storing
 from activjax.runs.sweep._index_file import Entry, load, save
 from activjax.runs.sweep.folder import SweepFolder, damaged
 
-DONE, FAILED, MISSING = "done", "failed", "missing"
+DONE, FAILED, PRUNED, MISSING = "done", "failed", "pruned", "missing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Line:
 
     Attributes:
         id, group, seed, point: as in `cells.jsonl`.
-        state: `"done"`, `"failed"` or `"missing"` (no record, or one that cannot be read).
+        state: `"done"`, `"failed"`, `"pruned"` (by a search) or `"missing"` (no record, or one
+            that cannot be read).
         kept: what the index keeps of the record, as JSON; the properties read it.
     """
 
@@ -65,6 +66,11 @@ class Line:
         return self._data.get("error", {})
 
     @property
+    def pruned(self) -> dict[str, Any]:
+        """`step`, `metric`, `value` and `why` of a cell that a search gave up, else empty."""
+        return self._data.get("pruned", {})
+
+    @property
     def message(self) -> str:
         """The message of a failed cell, else empty."""
         return str(self.error.get("message") or "")
@@ -75,7 +81,7 @@ class Line:
         return self._data.get("run", {})
 
 
-def rows(folder: SweepFolder) -> list[Line]:
+def rows(folder: SweepFolder, known: dict[str, Entry] | None = None) -> list[Line]:
     """Every cell of the sweep, in its order, with what its record says.
 
     Brings the index up to date, where the folder can be written: only records that are new or
@@ -83,12 +89,15 @@ def rows(folder: SweepFolder) -> list[Line]:
 
     Args:
         folder: of the sweep.
+        known: an index in memory, empty at first; it is brought up to date in place of the file,
+            and nothing is written.
 
     Raises:
         StorageError: `cells.jsonl` or the folder of the records cannot be read.
     """
     cells, stamps, path = _cells(folder), _stamps(folder), folder.path / "index.sqlite"
-    before = load(path) if stamps else {}
+    # sqlite would make a file that is not there
+    before = known or (load(path) if stamps and path.is_file() else {})
     entries: dict[str, Entry] = {}
     fresh = False
     for cell in cells:
@@ -101,7 +110,10 @@ def rows(folder: SweepFolder) -> list[Line]:
             fresh = fresh or entry is not None
         if entry is not None:
             entries[cell["id"]] = entry
-    if fresh:
+    if known is not None:
+        known.clear()
+        known.update(entries)
+    elif fresh:
         save(path, entries)
     none = Entry((0, 0, 0), MISSING, "{}")
     lines = []
@@ -118,9 +130,10 @@ def recorded(folder: SweepFolder) -> set[str]:
 
 
 def counts(lines: Sequence[Line]) -> dict[str, int]:
-    """How many cells are `done`, `failed` and `missing`."""
+    """How many cells are `done`, `failed` and `missing`, and `pruned` if there are any."""
     states = [line.state for line in lines]
-    return {state: states.count(state) for state in (DONE, FAILED, MISSING)}
+    always = (DONE, FAILED, MISSING)
+    return {s: states.count(s) for s in (*always, PRUNED) if s in always or s in states}
 
 
 def error_text(line: Line) -> str:
@@ -184,6 +197,8 @@ def _read(folder: SweepFolder, cell: str, stamp: tuple[int, int, int]) -> Entry 
         elif state == FAILED:
             error = {k: v for k, v in dict(record["error"]).items() if k != "traceback"}
             kept = {"error": error, "run": run}
+        elif state == PRUNED:
+            kept = {"pruned": dict(record["pruned"]), "run": run}
         else:
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

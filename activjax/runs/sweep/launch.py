@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import json
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from activjax.runs import _yaml, store
+from activjax.runs import _yaml, store, trackers
 from activjax.runs.errors import (
     CellsFailed,
     ConfigError,
@@ -29,6 +28,7 @@ from activjax.runs.sweep import index, plan as plans
 from activjax.runs.sweep.conclude import conclude
 from activjax.runs.sweep.drive import Driver
 from activjax.runs.sweep.engines import Options, engine, limits
+from activjax.runs.sweep.engines._hosts import follow, joined
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Groups
 from activjax.runs.sweep.plan import SweepPlan
@@ -44,6 +44,7 @@ def sweep(
     options: Options | None = None,
     progress: bool = True,
     hard_exit: bool = False,
+    track: str | Sequence[str] | None = None,
 ) -> SweepFolder:
     """Run every cell of a sweep that has no record yet.
 
@@ -55,6 +56,7 @@ def sweep(
         options: how it is run.
         progress: show progress on standard error.
         hard_exit: a second Ctrl-C ends the process at once.
+        track: names of trackers; None means the variable ACTIVJAX_TRACK.
 
     Returns:
         The sweep's folder.
@@ -66,10 +68,14 @@ def sweep(
         StorageError: the folder cannot be written or read.
         Stopped: a signal ended it; the same call continues.
     """
-    plan = plans.load(config, overrides, exact=exact)
-    folder = SweepFolder(store.root(out) / plan.name / plan.id)
-    _describe(plan, folder, options or Options())
-    return _run(plan, folder, options or Options(), progress, hard_exit)
+    tracking, options = trackers.chosen(track), options or Options()
+    with joined(options) as leads:
+        plan = plans.load(config, overrides, exact=exact)
+        folder = SweepFolder(store.root(out) / plan.name / plan.id)
+        if not leads:
+            return _follow(folder, hard_exit)
+        _describe(plan, folder, options)
+        return _run(plan, folder, options, progress, hard_exit, tracking)
 
 
 def resume(
@@ -79,6 +85,7 @@ def resume(
     given: Mapping[str, Any] | None = None,
     progress: bool = True,
     hard_exit: bool = False,
+    track: str | Sequence[str] | None = None,
 ) -> SweepFolder:
     """Run exactly the missing cells of a sweep.
 
@@ -86,34 +93,51 @@ def resume(
         path: the sweep's folder.
         retry_failed: failed cells count as missing: each is run again, by itself.
         given: fields of `Options` that differ from those that it was started with.
-        progress, hard_exit: as in `sweep`.
+        progress, hard_exit, track: as in `sweep`.
 
     Raises:
         As `sweep`; a `ConfigError` also where the sources have changed since.
     """
+    tracking = trackers.chosen(track)
     folder = SweepFolder(path)
     about = folder.about
     options = Options(**{**about["options"]["run"], **(given or {})})
-    plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
-    if plan.id != about["id"]:
-        raise ConfigError(
-            f"{folder.path}: the sources of activjax or of the experiment have changed since this "
-            "sweep was started, so its cells would not be comparable; start it anew with "
-            "`activjax sweep CONFIG`, what is done stays here"
-        )
-    if retry_failed:
-        _forget_failures(plan, folder)
-    return _run(plan, folder, options, progress, hard_exit)
+    with joined(options) as leads:
+        plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
+        if plan.id != about["id"]:
+            raise ConfigError(
+                f"{folder.path}: the sources of activjax or of the experiment have changed since "
+                "this sweep was started, so its cells would not be comparable; start it anew with "
+                "`activjax sweep CONFIG`, what is done stays here"
+            )
+        if not leads:
+            return _follow(folder, hard_exit)
+        if retry_failed:
+            _forget_failures(plan, folder)
+        return _run(plan, folder, options, progress, hard_exit, tracking)
+
+
+def _follow(folder: SweepFolder, hard_exit: bool) -> SweepFolder:
+    """A process that does what another one says, until that has done."""
+    with Interrupts(lambda _: None, hard_exit, patient=True) as signals, signals.deferred():
+        follow(lambda: signals.signal is not None)
+    return folder
 
 
 def _run(
-    plan: SweepPlan, folder: SweepFolder, options: Options, progress: bool, hard_exit: bool
+    plan: SweepPlan,
+    folder: SweepFolder,
+    options: Options,
+    progress: bool,
+    hard_exit: bool,
+    tracking: Sequence[str],
 ) -> SweepFolder:
     """Everything from the first missing cell to the report."""
     with (
         SweepWatch(plan.name, progress) as watch,
         Interrupts(watch.say, hard_exit) as interrupts,
         _recorded(plan, folder, options) as record,
+        trackers.following(folder, tracking, watch.warn),
         interrupts.deferred(),
     ):
         if plan.merged:
@@ -125,7 +149,8 @@ def _run(
         ids = {cell.id for cell in plan.cells}
         if not ids <= index.recorded(folder):
             (folder.path / "result.json").unlink(missing_ok=True)  # it was of fewer cells
-            with engine(plan, folder, options, folder.path.parent.parent, stopping) as running:
+            root = folder.path.parent.parent
+            with engine(plan, folder, options, root, stopping, watch.say) as running:
                 bounds = limits(options, plan)
                 Driver(folder, plan, running, bounds, watch, stopping).run()
         if stopping():
@@ -195,7 +220,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
         "axes": strict(plan.axes()),
         "seeds": list(plan.seeds),
         "cells": len(plan.cells),
-        "options": {"exact": plan.exact, "run": dataclasses.asdict(options)},
+        "options": {"exact": plan.exact, "run": options.saved()},
     }
     folder.write_json("sweep.json", about)
 
@@ -226,7 +251,7 @@ def _recorded(
         "ended": "killed",  # until it says otherwise
         "seconds": 0.0,
         "cells": 0,
-        "options": dataclasses.asdict(options),
+        "options": options.saved(),
     }
     data = {
         "id": plan.id,

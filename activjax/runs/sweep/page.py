@@ -1,12 +1,14 @@
 """`report.html` of a sweep: one file that shows it from its question to where its cells failed.
 
 It needs no network and no other file; the links go to the records in the same folder. The only
-script is the one that sorts and filters the table of cells; the page is whole without it.
+script is that of `activjax serve`, on the data of this one sweep: the table of cells, plots along
+axes, parallel coordinates, comparisons; the page is whole without it.
 """
 
 from __future__ import annotations
 
-import importlib.resources
+import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,24 @@ from activjax.runs import _about, report, store
 from activjax.runs._findings import Counter, _shown, arrays_table, contents, figure, table
 from activjax.runs._html import Html, code, esc, join, page, scroll, tag
 from activjax.runs._numbers import TIMES, duration
+from activjax.runs.browse import _assets
+from activjax.runs.browse._still import still_data
 from activjax.runs.result import Result
 from activjax.runs.store import RunFolder
 from activjax.runs.sweep import _axis_plots
 from activjax.runs.sweep._cell_table import cell_table, link
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.index import DONE, FAILED, MISSING, Line, counts, failures, question, rows
+from activjax.runs.sweep.index import (
+    DONE,
+    FAILED,
+    MISSING,
+    PRUNED,
+    Line,
+    counts,
+    failures,
+    question,
+    rows,
+)
 from activjax.runs.sweep.show import RESUME, RETRY
 from activjax.runs.sweep.table import aggregate, compact
 
@@ -28,6 +42,7 @@ _SUMMARY = 200  # rows
 _GROUPS = 30  # different errors
 _CELLS = 40  # links of one error
 _VALUES = 24  # of an axis
+_LARGEST = 1e150  # that is drawn
 
 
 def write(folder: SweepFolder | Path) -> Path:
@@ -64,9 +79,9 @@ def _render(sweep: SweepFolder) -> str:
         ("answer", "Question and answer", _answer(sweep, lines, result, number)),
         ("figures", "Figures",
          [figure(sweep.path, item, number) for item in items if item["kind"] == "figure"]),
-        ("axes", "Along the axes", _plots(lines, axes, number)),
+        ("axes", "Plots along the axes", _plots(lines, axes, number)),
         ("tables", "Tables", [table(item, number) for item in items if item["kind"] == "table"]),
-        ("cells", "Cells", cell_table(lines, axes, number)),
+        ("cells", "Cells", _cells(sweep, lines, axes)),
         ("failures", "Failed cells", _failures(sweep, lines)),
         ("arrays", "Saved arrays", arrays_table(items, number)),
         ("definition", "Definition", _definition(sweep, about)),
@@ -86,10 +101,9 @@ def _render(sweep: SweepFolder) -> str:
             "numbers are in ", tag("code", "cells/"), "."),
     ]  # fmt: skip
     name = _name(sweep)
-    here = importlib.resources.files("activjax.runs.sweep")
-    script, css = (here.joinpath(f"sweep.{kind}").read_text("utf-8") for kind in ("js", "css"))
     title = name if finished else f"{name} (not finished)"
-    return page(title, join(body, "\n"), script="\n" + script if lines else "", css=css)
+    return page(title, join(body, "\n"), script="\n" + _assets.script() if lines else "",
+                css=_assets.style())  # fmt: skip
 
 
 def _name(sweep: SweepFolder) -> str:
@@ -106,6 +120,7 @@ def _title(
         esc(["sweep ", tag("code", sweep.about.get("id") or sweep.path.resolve().name)]),
         f"{total:,} cell{'s' if total != 1 else ''}" if finished else None,
         f"{count[FAILED]:,} failed" if count[FAILED] else None,
+        f"{count[PRUNED]:,} pruned" if count.get(PRUNED) else None,
         f"{seeds} seed{'s' if seeds != 1 else ''}" if seeds else None,
         duration(wall) if isinstance(wall, (int, float)) else None,
     ]
@@ -146,6 +161,13 @@ def _answer(
 
 def _plots(lines: Sequence[Line], axes: Sequence[str], number: Counter) -> list[Html]:
     means, _ = aggregate(lines)
+    # matplotlib cannot scale an axis at the end of the floating-point range
+    means = [
+        dataclasses.replace(row, value=math.copysign(math.inf, row.value), low=None, high=None)
+        if math.isfinite(row.value) and abs(row.value) > _LARGEST
+        else row
+        for row in means
+    ]
     drawn, left_out = _axis_plots.draw(means, axes)
     found = []
     for plot in drawn:
@@ -156,6 +178,16 @@ def _plots(lines: Sequence[Line], axes: Sequence[str], number: Counter) -> list[
         names = ", ".join(left_out)
         found.append(tag("p", f"Not drawn, as {len(drawn)} plots are enough: {names}."))
     return found
+
+
+def _cells(sweep: SweepFolder, lines: Sequence[Line], axes: Sequence[str]) -> list[Html]:
+    """What the script works on; until it does, a plain table stands in its place."""
+    if not lines:
+        return []
+    return [
+        tag("div", cell_table(lines, axes), id="browse"),
+        tag("script", Html(still_data(sweep, lines)), type="application/json", id="browse-data"),
+    ]
 
 
 def _failures(sweep: SweepFolder, lines: Sequence[Line]) -> list[Html]:
@@ -206,9 +238,10 @@ def _values(values: Any) -> str:
 
 
 def _commands(sweep: SweepFolder, finished: bool, count: dict[str, int]) -> list[Html]:
-    again = ("activjax sweep sweep.yaml --out again", "the whole sweep, in a new folder")
+    kind = "search" if sweep.about.get("search") else "sweep"
+    again = (f"activjax {kind} sweep.yaml --out again", f"the whole {kind}, in a new folder")
     lines = [again if finished else (RESUME.format(path="."), "the cells that are missing")]
-    if count[FAILED]:
+    if count[FAILED] and kind == "sweep":
         lines.append((RETRY.format(path="."), "also those that failed"))
     wide = max(len(command) for command, _ in lines)
     text = "\n".join(f"{command:{wide}}  # {what}" for command, what in lines)

@@ -79,6 +79,23 @@ def failed(
     return {**_head(cell, source, "failed"), "error": error, "run": run}
 
 
+def pruned(
+    cell: CellTask, source: str, *, step: int | None, metric: str, value: float | None, why: str
+) -> dict[str, Any]:
+    """The record of a cell that a search has given up.
+
+    Args:
+        cell: the cell.
+        source: hash of the sources.
+        step: it was trained to; None where it was not compared itself.
+        metric: that it was compared by.
+        value: of the metric, over the seeds.
+        why: the rule, or what else ended it.
+    """
+    about = {"step": step, "metric": metric, "value": strict(value), "why": why}
+    return {**_head(cell, source, "pruned"), "pruned": about}
+
+
 def _head(cell: CellTask, source: str, status: str) -> dict[str, Any]:
     return {
         "id": cell.id,

@@ -123,7 +123,7 @@ def _print_next(folder: SweepFolder, count: dict[str, int], done: bool, console:
     hints = []
     if count[MISSING] or not done:
         hints.append(f"to continue: {RESUME.format(path=folder.path)}")
-    if count[FAILED]:
+    if count[FAILED] and not folder.about.get("search"):
         hints.append(f"to run the failed cells again: {RETRY.format(path=folder.path)}")
     report = folder.path / "report.html"
     hints.append(f"report: {report}" if report.exists() else f"results: {folder.path}")
@@ -140,7 +140,7 @@ def _state(count: dict[str, int], finished: bool) -> tuple[str, str]:
     """The state in words, and its colour."""
     if finished and not count[MISSING]:
         return DONE, "green"
-    return f"{count[DONE] + count[FAILED]} of {sum(count.values())}", "yellow"
+    return f"{sum(count.values()) - count[MISSING]} of {sum(count.values())}", "yellow"
 
 
 def _result(folder: SweepFolder) -> dict[str, Any] | None:

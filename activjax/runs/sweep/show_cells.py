@@ -131,7 +131,7 @@ def print_cell(folder: SweepFolder, prefix: str, console: Console) -> None:
             console.print(plain(str(record["error"]["traceback"]).rstrip()))
         if line.error.get("checkpoint"):
             console.print(plain(f"checkpoint: {line.error['checkpoint']}"), soft_wrap=True)
-    for title in ("config", "run"):
+    for title in ("pruned", "config", "run"):
         if record.get(title):
             console.print(Text(f"\n{title}", style="bold"))
             for key, value in record[title].items():

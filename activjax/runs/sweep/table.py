@@ -14,7 +14,16 @@ from activjax.runs.result import Row
 from activjax.runs.sweep import _formats
 from activjax.runs.sweep._formats import NULL, Column
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.index import DONE, FAILED, MISSING, Line, counts, error_text, rows
+from activjax.runs.sweep.index import (
+    DONE,
+    FAILED,
+    MISSING,
+    PRUNED,
+    Line,
+    counts,
+    error_text,
+    rows,
+)
 
 _LARGEST = 2**63
 
@@ -56,6 +65,9 @@ def columns(
     found.append(("warnings", "cell", warned, "", ""))
     errors = [error_text(line) if line.state == FAILED else None for line in lines]
     found.append(("error", "error", errors, "", ""))
+    if any(line.state == PRUNED for line in lines):
+        steps = [line.pruned.get("step") for line in lines]
+        found.append(("pruned at step", "cell", steps, "", ""))
     if volatile:
         for key in dict.fromkeys(k for line in lines for k in line.run):
             found.append((f"run.{key}", "run", [line.run.get(key) for line in lines], "", ""))
@@ -218,9 +230,9 @@ def _scalar(value: Any) -> str | int | float | bool:
 
 def _left_out(lines: Sequence[Line]) -> list[str]:
     count = counts(lines)
-    words = {FAILED: "failed", MISSING: "have no record yet"}
+    words = {FAILED: "failed", PRUNED: "were pruned", MISSING: "have no record yet"}
     return [
         f"{count[state]} of {len(lines)} cells {text} and are left out"
         for state, text in words.items()
-        if count[state]
+        if count.get(state)
     ]

@@ -15,9 +15,13 @@ PROBED = "probed"  # data: what `width.probe` found
 CLAIMED = "claimed"  # another driver's worker has it
 SPLIT = "split"  # something went wrong that only smaller batches can blame on a cell
 STOPPED = "stopped"  # a checkpoint has been saved
+PAUSED = "paused"  # as the task says; a checkpoint has been saved; data: step
 STORAGE = "storage"  # the disk refuses: nothing more can be kept
 LOST = "lost"  # the process is gone; data: kind, message, finishing
-ENDS = (DONE, PROBED, CLAIMED, SPLIT, STOPPED, STORAGE, LOST)
+ENDS = (DONE, PROBED, CLAIMED, SPLIT, STOPPED, PAUSED, STORAGE, LOST)
+
+#: What `perform` says on one of many hosts where another has failed; the engine tells how.
+ELSEWHERE = "elsewhere"
 
 #: What is heard of a task on its way.
 STEP, CELL, SAY, FINISHING = "step", "cell", "say", "finishing"
@@ -38,6 +42,8 @@ class Task:
         memory_mb: of the process; None without a limit.
         timed: for a probe: also run some steps.
         attempt: how often the batch has been tried.
+        until: the step at which its training pauses; None: it runs to the end.
+        job: what the scheduler calls the job that works on it, where there is one.
     """
 
     id: str
@@ -50,6 +56,8 @@ class Task:
     memory_mb: float | None = None
     timed: bool = False
     attempt: int = 1
+    until: int | None = None
+    job: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -43,7 +43,12 @@ class Probe:
 
 
 def probe(
-    make: Callable[[int], list[Programs]], count: int, most: int, budget: int | None, devices: int
+    make: Callable[[int], list[Programs]],
+    count: int,
+    most: int,
+    budget: int | None,
+    devices: int,
+    unit: int = 1,
 ) -> tuple[Probe, list[Programs]]:
     """The widest program that fits, in a few compilations at most.
 
@@ -53,30 +58,32 @@ def probe(
         most: the most cells that a program may have.
         budget: bytes for it on each device; None without a limit.
         devices: that may share it.
+        unit: the width is a multiple of it.
 
     Returns:
         What was found, and the programs of that width.
     """
-    width = even(count, most, devices)
+    width = even(count, most, devices, unit)
     while True:
         programs = make(width)
         needed = [p.memory() for p in programs]
         size = None if None in needed else max(n for n in needed if n is not None)
         seconds = sum(p.compile_seconds for p in programs)
-        if size is None or budget is None or size <= budget or width == 1:
+        if size is None or budget is None or size <= budget or width <= unit:
             return Probe(width, programs[0].devices, size, budget, seconds), programs
         fitting = int(width * budget / size)
-        width = even(count, max(1, min(fitting, width - 1)), devices)
+        width = even(count, max(1, min(fitting, width - unit)), devices, unit)
 
 
-def even(count: int, most: int, devices: int = 1) -> int:
+def even(count: int, most: int, devices: int = 1, unit: int = 1) -> int:
     """The width that spreads `count` cells over as few batches as possible, all nearly full.
 
-    Where it is more than `devices` it is a multiple of them; then the last places of a batch
-    repeat a cell.
+    Where it is more than `devices` it is a multiple of them, else one of `unit`; then the last
+    places of a batch repeat a cell.
     """
     width = math.ceil(count / math.ceil(count / max(1, most)))
-    return width if width <= devices else math.ceil(width / devices) * devices
+    unit = devices if width > devices else unit
+    return math.ceil(width / unit) * unit
 
 
 def timed(found: Probe, programs: list[Programs], cells: Cells) -> Probe:

@@ -81,7 +81,9 @@ def executor(hello: Hello, tell: Any, stopping: Any) -> Any:
 
 def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
     """Do a task in this process; returns how it ends, never raises."""
+    from activjax.hosts import Elsewhere
     from activjax.runs.sweep.batch import Blurred, OutOfMemory, of_memory
+    from activjax.runs.train import Paused
 
     try:
         if task.kind == tasks.PROBE:
@@ -92,6 +94,8 @@ def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
         return tasks.CLAIMED, {}
     except Stopped as error:
         return tasks.STOPPED, {"message": str(error)}
+    except Paused as pause:
+        return tasks.PAUSED, {"step": pause.step}
     except StorageError as error:
         return tasks.STORAGE, {"message": str(error)}
     except OutOfMemory as error:
@@ -100,6 +104,8 @@ def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
         return tasks.SPLIT, {"reason": "raised", "message": str(error)}
     except ExperimentError as error:  # of a probe: the batches will tell whose it is
         return tasks.PROBED, {"error": str(error), "memory": of_memory(error)}
+    except Elsewhere as error:
+        return tasks.ELSEWHERE, {"message": str(error)}
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
             return tasks.STOPPED, {"message": "stopped"}
@@ -149,7 +155,7 @@ def main() -> None:
     from activjax.runs.sweep.compile_cache import CompileCache
 
     cache = CompileCache(Path(hello.cache))
-    with Interrupts(lambda text: print(text, flush=True), hard=True) as interrupts:
+    with Interrupts(lambda text: print(text, flush=True), True, patient=True) as interrupts:
         try:
             cache.use()
             work = executor(hello, channel.tell, lambda: interrupts.signal is not None)

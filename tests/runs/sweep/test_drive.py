@@ -3,14 +3,15 @@
 import collections
 import json
 import os
+import socket
 
 import pytest
 
 from activjax.runs.errors import StorageError
-from activjax.runs.sweep import launch, local, plan, records, tasks
+from activjax.runs.sweep import launch, plan, records, tasks
 from activjax.runs.sweep.compile_cache import CompileCache
 from activjax.runs.sweep.drive import Driver, Limits
-from activjax.runs.sweep.engines import Options
+from activjax.runs.sweep.engines import Options, _local as local
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Groups
 from activjax.runs.sweep.tasks import Event, Task
@@ -263,7 +264,8 @@ def test_half_a_compilation_is_not_passed_on(tmp_path):
     assert (other.own / "jit_f-1-cache").read_bytes() == b"whole"
     assert not (other.own / "jit_g-2-cache").exists()
     other.close()
-    stale = one.shared / f".own-{2**22 + 1}-gone"  # of a process that cannot be alive
+    cannot_be = 2**22 + 1
+    stale = one.shared / f".own-{cannot_be}-{socket.gethostname()}-gone"
     stale.mkdir()
     third = CompileCache(tmp_path)
     assert one.own.exists()

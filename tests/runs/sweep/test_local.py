@@ -16,8 +16,8 @@ from activjax import cli
 from activjax.runs import sources
 from activjax.runs.sweep import launch
 from activjax.runs.sweep.engines import Options
+from activjax.runs.sweep.engines._local import cores_for
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.local import cores_for
 
 TINY = Path(__file__).parents[1] / "tiny"
 LIMITS = ("--workers", 2)

@@ -1,4 +1,7 @@
-"""The report of a sweep: what it says, that it is harmless, that its table sorts and filters."""
+"""The report of a sweep: what it says, that it is harmless, that its table sorts and filters.
+
+What its script shows besides is tested with the page that is served, in `tests/runs/browse`.
+"""
 
 import base64
 import hashlib
@@ -14,12 +17,12 @@ import pytest
 from sweep_folder import HOSTILE, change, make, row, value_at, write
 
 from activjax.runs import _html, _numbers
-from activjax.runs._findings import Counter
+from activjax.runs.browse import _still, _sweeps
 from activjax.runs.errors import StorageError
 from activjax.runs.result import Row
 from activjax.runs.sweep import _axis_plots, _cell_table, _plot_layout, page
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.index import Line
+from activjax.runs.sweep.index import Line, rows
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -90,9 +93,8 @@ def test_it_works_without_a_script(path):
     assert set(links) == records
     assert all((path / link).is_file() for link in links)
     assert len(found.all("details")) == 1
-    assert [a.get("hidden", False) for _, a in found.elements if a.get("id") == "cells-tools"] == [
-        None
-    ]
+    assert [a for _, a in found.elements if a.get("id") == "browse"] == [{"id": "browse"}]
+    assert found.source.index('id="browse"') < found.source.index(min(records))
 
 
 def test_nothing_is_loaded_and_nothing_but_our_script_can_run(path):
@@ -104,14 +106,16 @@ def test_nothing_is_loaded_and_nothing_but_our_script_can_run(path):
             if name in ("src", "href", "srcset", "action", "data", "poster"):
                 assert re.match(r"data:image/png;base64,|#[a-z]+$|cells/[0-9a-f]{12}\.json$", value)
     data, script = found.scripts
-    assert found.all("script") == [{"type": "application/json", "id": "cells-data"}, {}]
-    assert json.loads(data)["cells"] == 18
+    assert found.all("script") == [{"type": "application/json", "id": "browse-data"}, {}]
+    assert json.loads(data)["sweep"]["cells"] == 18
     (policy,) = [m["content"] for m in found.all("meta") if "http-equiv" in m]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policy.endswith(f"; script-src 'sha256-{digest}'")
     assert "default-src 'none'" in policy
-    for word in ("innerHTML", "insertAdjacent", "document.write", "eval(", "fetch(", "http"):
+    for word in ("innerHTML", "insertAdjacent", "document.write", "eval("):
         assert word not in script
+    # the name of SVG's elements is no address that is loaded
+    assert re.findall(r"https?:[^\"]*", script) == ["http://www.w3.org/2000/svg"]
 
 
 def test_a_page_without_a_script_is_as_it_was():
@@ -163,7 +167,7 @@ def test_what_is_not_finite_is_shown_as_such(tmp_path):
     assert "NaN" in found.text
     assert "∞" in found.text
     assert "6 of 6 means are not finite (not drawn)" in found.text
-    (values,) = [c for c in json.loads(found.scripts[0])["columns"] if c["name"] == "loss"]
+    (values,) = [c for c in json.loads(found.scripts[0])["sweep"]["columns"] if c["name"] == "loss"]
     assert values["levels"] == ["nan", "inf", 1.5]
 
 
@@ -196,7 +200,7 @@ def test_figures_and_files_of_sweep_and_cells_are_there(path):
     found = written(path)
     assert "Figure 1. Over the whole sweep" in found.text
     assert "Table" in found.text
-    columns = {c["name"]: c for c in json.loads(found.scripts[0])["columns"]}
+    columns = {c["name"]: c for c in json.loads(found.scripts[0])["sweep"]["columns"]}
     assert columns["files"]["levels"] == [1, None]
 
 
@@ -216,25 +220,58 @@ def test_equal_folders_give_equal_bytes_and_damage_is_named(path, tmp_path):
         page.write(path)
 
 
-def test_ten_thousand_cells_make_a_small_page():
+def test_ten_thousand_cells_make_a_small_page(tmp_path):
     def line(i):
         rows = [row(f"quantity {k}", math.sin(i * k) / 3, baseline=1 / (i + 1)) for k in range(8)]
         point = {"width": i % 100, "learning_rate": i / 7}
         return Line(f"{i:012x}", "g", i % 5, point, "done", json.dumps({"summary": rows}))
 
     lines = [line(i) for i in range(10_000)]
-    source = "".join(map(str, filter(None, _cell_table.cell_table(lines, [], Counter()))))
-    assert len(source) < 4e6
+    source = "".join(map(str, filter(None, _cell_table.cell_table(lines, []))))
     assert source.count("<tr>") == 1 + _cell_table.PLAIN
     assert "These are the first 500 of 10,000 cells" in source
-    many = [line(i) for i in range(200)]
-    wide = _cell_table.MOST_NUMBERS
-    try:
-        _cell_table.MOST_NUMBERS = 200 * 6
-        source = "".join(map(str, filter(None, _cell_table.cell_table(many, [], Counter()))))
-    finally:
-        _cell_table.MOST_NUMBERS = wide
-    assert "Not here, but in the records: baseline: quantity 0, quantity 1" in source
+    path = make(tmp_path / "demo" / "x", grid={"w": [1]})
+    data = _still.still_data(SweepFolder(path), lines)
+    assert len(data) + len(source) < 4e6
+
+
+def test_what_there_is_no_room_for_is_named(tmp_path, monkeypatch):
+    path = make(tmp_path / "demo" / "x")
+    monkeypatch.setattr(_sweeps, "MOST_NUMBERS", 18 * 6)
+    data = json.loads(_still.still_data(SweepFolder(path), rows(SweepFolder(path))))["sweep"]
+    assert len(data["columns"]) == 6
+    assert data["left_out"] == ["baseline: accuracy", "time"]
+
+
+def test_curves_are_there_as_far_as_there_is_room(tmp_path, monkeypatch):
+    path = make(tmp_path / "demo" / "x")
+    cells = SweepFolder(path).cells
+    for k, cell in enumerate(cells[:3]):
+        ids = [cell["id"]]
+        batch = {"id": f"{cell['group']}-0", "cells": ids, "owes": ids, "width": 1}
+        write_text(path, f"groups/{cell['group']}.json", json.dumps({"batches": [batch]}))
+        lines = [{"case": None, "step": s, "metrics": {"loss": [s + k]}} for s in range(1, 301)]
+        write_text(path, f"batches/{batch['id']}/metrics.jsonl",
+                   "".join(json.dumps(line) + "\n" for line in lines))  # fmt: skip
+    data = json.loads(written(path).scripts[0])
+    assert list(data["cells"]) == [cell["id"] for cell in cells[:3]]
+    batch, index = data["cells"][cells[1]["id"]]
+    (series,) = data["curves"][batch]["series"]
+    assert index == 0
+    assert 32 <= len(series["step"]) <= 64
+    assert (series["lo"][0][0], series["hi"][0][-1], series["to"]) == (2.0, 301.0, 300)
+    monkeypatch.setattr(_still, "MOST_KEPT", 1)
+    assert len(json.loads(written(path).scripts[0])["curves"]) == 1
+
+
+def write_text(path, name, text):
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text(text)
+
+
+def test_numbers_at_the_end_of_the_range_do_not_stop_the_report(tmp_path):
+    found = written(make(tmp_path / "demo" / "x", rows=lambda point, seed: [row("loss", 1e308)]))
+    assert "6 of 6 means are not finite (not drawn)" in found.text
 
 
 # ---- plots
@@ -324,10 +361,11 @@ PROBE = """<!DOCTYPE html><title>probe</title>
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 addEventListener("load", async () => {{
   const page = document.getElementById("frame").contentDocument, root = page.documentElement;
-  const box = page.getElementById("cells-box"), filter = page.getElementById("cells-filter");
-  const heads = [...page.querySelectorAll("#cells-table thead th")];
+  let box, filter;
+  let heads;
+  const table = "#cells-box table";
   const column = (name) => heads.findIndex((h) => h.textContent.startsWith(name));
-  const values = (name) => [...page.querySelectorAll("#cells-table tbody tr:not(.space)")]
+  const values = (name) => [...page.querySelectorAll(`${{table}} tbody tr:not(.space)`)]
     .map((tr) => tr.cells[column(name)].textContent);
   const found = {{ steps: [] }};
   const note = (what, name) => found.steps.push([what, values(name).slice(0, 4),
@@ -338,6 +376,11 @@ addEventListener("load", async () => {{
     await pause(300);
   }};
   try {{
+    for (let i = 0; i < 100 && !page.getElementById("cells-box"); i += 1) await pause(100);
+    await pause(300);
+    box = page.getElementById("cells-box");
+    filter = page.getElementById("cells-filter");
+    heads = [...page.querySelectorAll(`${{table}} thead th`)];
     note("start", "accuracy");
     for (let i = 0; i < 3; i += 1) {{
       heads[column("accuracy")].querySelector("button").click();
@@ -349,12 +392,12 @@ addEventListener("load", async () => {{
     box.dispatchEvent(new Event("scroll"));
     await pause(300);
     found.last = values("width").at(-1) + " " + values("seed").at(-1);
-    found.lines = page.querySelectorAll("#cells-table tbody tr:not(.space)").length;
+    found.lines = page.querySelectorAll(`${{table}} tbody tr:not(.space)`).length;
     found.title = page.title;
     found.scripts = page.scripts.length;
     found.width = root.clientWidth;
     found.needs = Math.max(root.scrollWidth, page.body.scrollWidth);
-    found.focus = heads.every((h) => h.querySelector("button").tabIndex === 0);
+    found.focus = heads.slice(1).every((h) => h.querySelector("button").tabIndex === 0);
   }} catch (problem) {{ found.problem = String(problem.stack); }}
   document.getElementById("found").textContent = JSON.stringify(found);
 }});

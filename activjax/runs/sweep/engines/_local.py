@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from activjax.runs.errors import RunError
+from activjax.runs.errors import EngineError
 from activjax.runs.sweep import tasks, width
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, READY, Hello
@@ -28,10 +28,6 @@ _LOOK_SECONDS = 0.25  # between two looks at memory and time
 _STARTS = 3  # deaths before the first task after which no more workers are started
 _TAIL_LINES = 40
 _CLOSE_SECONDS = 2.0
-
-
-class EngineError(RunError):
-    """The workers cannot be started; says what they said."""
 
 
 @dataclasses.dataclass
@@ -53,6 +49,7 @@ class LocalEngine:
     Args:
         hello: what every worker is told first.
         cores: for each worker the cores it may use; empty for all.
+        log: begins the names of the workers' logs in the sweep's `logs/`.
 
     Raises:
         EngineError: from `poll`, when workers die before their first task.
@@ -60,8 +57,8 @@ class LocalEngine:
 
     name = "local"
 
-    def __init__(self, hello: Hello, cores: list[set[int]]):
-        self._hello, self._cores = hello, cores
+    def __init__(self, hello: Hello, cores: list[set[int]], log: str = "worker"):
+        self._hello, self._cores, self._log = hello, cores, log
         self.slots = len(cores)
         self._workers: dict[int, _Worker] = {}
         self._waiting: collections.deque[Task] = collections.deque()
@@ -94,6 +91,13 @@ class LocalEngine:
             _signal(worker, signal.SIGTERM)
         self._stopping = True
 
+    def wait(self, seconds: float) -> None:
+        """Until all workers have ended, at most so long; after `stop`, also in a signal handler."""
+        until = time.monotonic() + seconds
+        for worker in list(self._workers.values()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, until - time.monotonic()))
+
     def close(self) -> None:
         """End idle workers, kill all others."""
         for worker in self._workers.values():
@@ -124,15 +128,15 @@ class LocalEngine:
 
     def _start(self, slot: int) -> None:
         reading, writing = os.pipe()
-        folder = Path(self._hello.folder) / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
+        log_path = self._log_of(slot)
+        log_path.parent.mkdir(parents=True, exist_ok=True)
         cores = self._cores[slot]
         environment = dict(os.environ)
         if cores:
             environment["OMP_NUM_THREADS"] = str(len(cores))
         command = [sys.executable, "-m", "activjax.runs.sweep.worker", str(writing)]
         before = os.sched_getaffinity(0) if cores else set()
-        with (folder / f"worker-{slot}.txt").open("ab") as log:
+        with log_path.open("ab") as log:
             try:
                 if cores:  # inherited, so that no library sees more cores even for a moment
                     os.sched_setaffinity(0, cores)
@@ -147,6 +151,9 @@ class LocalEngine:
         worker = self._workers[slot] = _Worker(slot, process, reading)
         self._selector.register(reading, selectors.EVENT_READ, worker)
         self._send(worker, dataclasses.asdict(self._hello))
+
+    def _log_of(self, slot: int) -> Path:
+        return Path(self._hello.folder) / "logs" / f"{self._log}-{slot}.txt"
 
     def _send(self, worker: _Worker, data: dict[str, Any]) -> None:
         assert worker.process.stdin is not None
@@ -200,8 +207,8 @@ class LocalEngine:
             if not worker.ready and not self._stopping:
                 self._stillborn += 1
                 if self._stillborn >= _STARTS:
-                    log = Path(self._hello.folder) / "logs" / f"worker-{worker.slot}.txt"
-                    raise EngineError(f"workers end before their first task:\n{tail(log)}")
+                    told = tail(self._log_of(worker.slot))
+                    raise EngineError(f"workers end before their first task:\n{told}")
             return []
         reason = worker.condemned or "crash"
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"

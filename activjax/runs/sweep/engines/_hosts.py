@@ -1,0 +1,162 @@
+"""One program over many hosts: every process does every task, and process 0 is the driver.
+
+The processes of a `jax.distributed` job start the same command. Process 0 plans, writes and tells
+the others what comes next; all of them run the same batch on one mesh over all devices, each
+finishes the cells that lie on its own devices, and all of them save the checkpoints.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from activjax import hosts
+from activjax.runs.errors import EngineError, RunError, Stopped
+from activjax.runs.sweep import tasks
+from activjax.runs.sweep.engines._options import Options
+from activjax.runs.sweep.tasks import Event, Task
+from activjax.runs.sweep.worker import Hello, executor, perform
+
+_FINE = (tasks.DONE, tasks.PROBED, tasks.CLAIMED, tasks.PAUSED)
+
+
+class HostsEngine:
+    """Process 0's side: one task at a time, on all processes.
+
+    Args:
+        hello: as for a worker.
+        stopping: whether a stop is wanted here; that of any process counts.
+
+    Raises:
+        ConfigError: the experiment cannot be loaded any more.
+        EngineError: another process cannot work.
+    """
+
+    name, slots = "hosts", 1
+
+    def __init__(self, hello: Hello, stopping: Callable[[], bool]):
+        self._waiting: collections.deque[Task] = collections.deque()
+        self._events: list[Event] = []
+        self._task = ""
+        self._stopping, self._asked = False, stopping
+        _said({"hello": dataclasses.asdict(hello)})
+        self._executor = _ready(hello, self._tell, lambda: self._stopping or stopping())
+
+    def submit(self, task: Task) -> None:
+        """Queue a task; `poll` runs it."""
+        self._waiting.append(task)
+
+    def poll(self, timeout: float) -> list[Event]:
+        """Run the next task on all processes; everything that was heard of it here."""
+        if self._waiting:
+            task = self._waiting.popleft()
+            if self._stopping or self._asked():
+                return [Event(task.id, tasks.STOPPED)]
+            _said({"task": task.to_json()})
+            self._task = task.id
+            kind, data = _together(self._executor, task)
+            if kind == tasks.STOPPED and not (self._stopping or self._asked()):
+                raise Stopped("another process was asked to stop; the same command continues", 143)
+            self._tell(kind, data)
+        events, self._events = self._events, []
+        return events
+
+    def stop(self) -> None:
+        """Stop at the next safe point."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """The other processes wait for what comes next, or for their end: see `joined`."""
+
+    def _tell(self, kind: str, data: dict[str, Any]) -> None:
+        self._events.append(Event(self._task, kind, data))
+
+
+@contextlib.contextmanager
+def joined(options: Options) -> Iterator[bool]:
+    """Within the block the processes are one; yields whether this one leads.
+
+    What goes wrong in one of them is heard in all, so that none waits for ever.
+
+    Raises:
+        EngineError: they did not meet, or another process has failed.
+    """
+    if options.engine != "hosts":
+        yield True
+        return
+    try:
+        hosts.start(options.address, options.processes, options.process)
+    except hosts.HostsError as error:
+        raise EngineError(f"engine {error}") from error
+    leads = hosts.index() == 0
+    try:
+        yield leads
+    except hosts.Elsewhere as error:
+        raise EngineError(f"engine hosts: {error}") from error
+    except RunError as error:
+        with contextlib.suppress(hosts.Elsewhere):
+            hosts.exchange({"end": True}, error=None if leads else str(error))
+        raise
+    except BaseException as error:
+        hosts.exchange(error=f"{type(error).__name__}: {error}")
+        raise
+    else:
+        if leads:
+            _said({"end": True})
+
+
+def follow(stopping: Callable[[], bool]) -> None:
+    """What the processes other than 0 do, until it lets them go.
+
+    Raises:
+        EngineError: this process or another cannot work.
+    """
+    work: Any = None
+    while "end" not in (told := _said(None)):
+        if "hello" in told:
+            work = _ready(Hello(**told["hello"]), lambda *_: None, stopping)
+        else:
+            _together(work, Task.from_json(told["task"]))
+
+
+def _said(message: Any) -> Any:
+    """What process 0 says, on every process."""
+    return hosts.exchange(message)[0]
+
+
+def _ready(hello: Hello, tell: Any, stopping: Callable[[], bool]) -> Any:
+    """This process's executor, once all have theirs."""
+    problem, made = None, None
+    try:
+        made = executor(hello, tell, stopping)
+    except RunError as error:
+        problem = error
+    for process, said in enumerate(hosts.exchange(None if problem is None else str(problem))):
+        if problem is not None:
+            raise problem
+        if said is not None:
+            raise EngineError(f"process {process}: {said}")
+    return made
+
+
+def _together(work: Any, task: Task) -> tuple[str, dict[str, Any]]:
+    """Do a task on all processes; the same end on each, as far as it is needed there."""
+    kind, data = perform(work, task)
+    if kind == tasks.ELSEWHERE:  # the other one has said how it ended
+        return _other(data["message"])
+    try:
+        hosts.exchange(error=None if kind in _FINE else json.dumps([kind, data]))
+    except hosts.Elsewhere as error:
+        return _other(str(error))
+    return kind, data
+
+
+def _other(message: str) -> tuple[str, dict[str, Any]]:
+    """The end that another process has told of."""
+    text = message.partition(": ")[2]
+    (kind, data), _ = json.JSONDecoder().raw_decode(text)
+    return kind, data

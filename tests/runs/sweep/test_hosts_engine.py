@@ -1,0 +1,157 @@
+"""One program over several processes: equal to one process, through failures, stops and kills."""
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import activjax
+from activjax.runs.sweep.folder import SweepFolder
+from tests.processes import Job, sweeping
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+TINY = Path(__file__).parents[1] / "tiny"
+CELLS = ("sweep.grid.lr=[0.02, 0.05]", "seeds=6")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("hosts")
+    shutil.copytree(TINY, home / "tiny")
+    shutil.copytree(Path(activjax.__file__).parent, home / "activjax")  # nobody edits it meanwhile
+    (home / "tiny" / "s.yaml").write_text("experiment: drill.py\nseeds: 3\n")
+    return home / "tiny"
+
+
+def folder_of(home, name, runs="runs"):
+    (path,) = (home / runs / name).iterdir()
+    return SweepFolder(path)
+
+
+def values(folder):
+    found = {}
+    for cell in folder.cells:
+        record = folder.record(cell["id"])
+        assert record is not None, cell
+        found[json.dumps([cell["point"], cell["seed"]])] = (
+            [row["value"] for row in record["summary"]] if record["status"] == "done" else None
+        )
+    return found
+
+
+def start(home, count, *arguments, **options):
+    return Job(count, sweeping(*arguments), home, home=home.parent, **options)
+
+
+def inline(home, config, *overrides, name, runs="one"):
+    more = ("sweep", config, f"name={name}", *overrides, "--out", runs)
+    alone = ("-m", "activjax.cli", *more, "--engine", "inline", "--width", 12)
+    with Job(1, lambda *_: alone, home, home=home.parent) as job:
+        codes, said = job.ended()
+    assert codes == [0], said
+    return folder_of(home, name, runs)
+
+
+def check_equal(one, many):
+    """The arithmetic of a cell is the same; only how many share a device differs, so that XLA may
+    sum in another order: 40 steps of float32 with values of order 1 stay far below 1e-4."""
+    a, b = values(one), values(many)
+    assert a.keys() == b.keys()
+    for cell in a:
+        np.testing.assert_allclose(a[cell], b[cell], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(("config", "more"), [("s.yaml", CELLS), ("regression.yaml", ("seeds=5",))])
+def test_equal_to_one_process(home, count, config, more):
+    name = f"equal-{count}-{Path(config).stem}"
+    with start(home, count, config, f"name={name}", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes == [0] * count, said
+    assert "report.html" in said[0]
+    assert not any(said[1:])
+    many = folder_of(home, name)
+    check_equal(inline(home, config, *more, name=name), many)
+    runs = [many.record(c["id"])["run"] for c in many.cells]
+    assert {run["engine"] for run in runs} == {"hosts"}
+    assert max(run["devices"] for run in runs) > count / 2  # some program spans the processes
+    for cell in many.cells:  # what each cell saved is there, whichever process had the cell
+        for item in many.record(cell["id"])["contents"]:
+            if "file" in item:
+                assert (many.path / "cells" / cell["id"] / item["file"]).is_file()
+
+
+def test_a_cell_that_raises_is_the_only_one(home):
+    more = ("trouble=finish raise", "sweep.grid.bad=[0.0, 1.0]", "seeds=4")
+    with start(home, 2, "s.yaml", "name=bad", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes[0] == 5, said
+    found = values(folder_of(home, "bad"))
+    assert sum(v is None for v in found.values()) == 4
+
+
+def test_every_process_hears_of_a_wrong_config(home):
+    with start(home, 2, "s.yaml", "lrr=1", "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes == [2, 2]
+    assert all("did you mean 'lr'" in s for s in said)
+
+
+def until(job, folder, there, seconds=60):
+    end = time.monotonic() + seconds
+    while not list((folder).glob(there)):
+        assert time.monotonic() < end, "nothing was written"
+        assert all(p.poll() is None for p in job.processes)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_stop_of_one_process_stops_all_and_is_continued(home, who):
+    name = f"stop-{who}"
+    more = (f"name={name}", *CELLS, "sleep=0.02", "steps=80")
+    with start(home, 2, "s.yaml", *more, "--out", "runs") as job:
+        until(job, home / "runs" / name, "*/batches/*/metrics.jsonl")
+        time.sleep(1.0)
+        job.send(who)
+        codes, said = job.ended()
+    assert codes[0] == 143, said
+    folder = folder_of(home, name)
+    assert list(folder.path.glob("batches/*/work/*/checkpoints/*/manifest.json"))
+    with start(home, 2, "s.yaml", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes[0] == 0, said
+    assert "continuing from step" in said[0]
+    check_equal(inline(home, "s.yaml", *more[1:], name=name), folder)
+
+
+def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(home):
+    more = ("name=kill", *CELLS, "sleep=0.02", "steps=80", "checkpoint_seconds=0.5")
+    with start(home, 2, "s.yaml", *more, "--out", "runs") as job:
+        until(job, home / "runs" / "kill", "*/batches/*/work/*/checkpoints/*/manifest.json")
+        job.send(1, signal.SIGKILL)
+        begin = time.monotonic()
+        codes, _ = job.ended()
+        assert time.monotonic() - begin < 130  # the heartbeat's limit
+    assert codes[0] != 0
+    with start(home, 2, "s.yaml", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes[0] == 0, said
+    assert "continuing from step" in said[0]
+    check_equal(inline(home, "s.yaml", *more[1:], name="kill"), folder_of(home, "kill"))
+
+
+def test_one_process_may_continue_what_two_began(home):
+    more = ("name=fewer", *CELLS, "sleep=0.02", "steps=80")
+    with start(home, 2, "s.yaml", *more, "--out", "runs") as job:
+        until(job, home / "runs" / "fewer", "*/batches/*/metrics.jsonl")
+        time.sleep(1.0)
+        job.send(0)
+        job.ended()
+    folder = inline(home, "s.yaml", *more[1:], name="fewer", runs="runs")
+    assert json.loads((folder.path / "provenance.json").read_text())["attempts"][1]["cells"] == 12
+    check_equal(inline(home, "s.yaml", *more[1:], name="fewer"), folder)
