@@ -9,6 +9,9 @@
     cells/<id>.json     the record of a cell, the truth about it: done or failed; written once
     cells/<id>/         figures and arrays that the cell's own code saved
     batches/<id>/       cells that share one program: metrics.jsonl, log.txt, work/, the claim
+    jobs/<engine>/      on a cluster: tasks, news, ends, the scheduler's own files
+    trials.jsonl        of a search: what was asked, reported, decided and told
+    tracked/<tracker>/  what trackers keep here, and how far they have been told
     provenance.json     versions, device, engine, every attempt
     result.json         the sweep's own answer, written when every cell has a record
     index.sqlite        made from cells/ when needed; may be deleted
