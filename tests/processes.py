@@ -20,7 +20,7 @@ def free_port():
 class Job:
     """`count` processes with `devices` devices each, all started with the same command."""
 
-    def __init__(self, count, command, cwd, devices=2, home=None):
+    def __init__(self, count, command, cwd, devices=2, home=None, more=lambda i: {}):
         port = free_port()
         home = home or Path(activjax.__file__).parents[1]
         environment = {
@@ -30,7 +30,7 @@ class Job:
         self.processes = [
             subprocess.Popen(
                 [sys.executable, *map(str, command(i, count, f"127.0.0.1:{port}"))],
-                cwd=cwd, env=environment, text=True,
+                cwd=cwd, env={**environment, **more(i)}, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
             for i in range(count)

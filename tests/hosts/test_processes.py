@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.processes import Job
+from tests.processes import Job, free_port
 
 HERE = __file__.rpartition("/")[0]
 
@@ -68,3 +68,23 @@ def test_messages_and_errors_reach_every_process(tmp_path):
         codes, said = job.ended()
     assert codes == [0, 0, 0], said
     assert all(text.endswith("good") for text in said)
+
+
+@pytest.mark.slow
+def test_under_slurm_nothing_has_to_be_said(tmp_path):
+    (tmp_path / "start.py").write_text(
+        "from activjax import hosts\nhosts.start()\n"
+        "print(hosts.part(), hosts.exchange(hosts.index()))\n"
+    )
+    job_id = 1000 + free_port() % 3000  # JAX makes the port of it
+
+    def srun(i):  # what `srun --ntasks=2` sets for each task
+        return {
+            "SLURM_JOB_ID": str(job_id), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(i), "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "2",
+        }  # fmt: skip
+
+    with Job(2, lambda *_: ("start.py",), tmp_path, devices=1, more=srun) as job:
+        codes, said = job.ended()
+    assert codes == [0, 0], said
+    assert said == ["(0, 2) [0, 1]", "(1, 2) [0, 1]"]

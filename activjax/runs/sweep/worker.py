@@ -43,6 +43,7 @@ class Hello:
         source: hash of the sources, which must be those that the worker finds.
         checkpoint_seconds, engine, sharded, workers: as in `executor.Settings`.
         cache: root of the shared compilation caches.
+        cwd: where the worker is started: `-m` looks for modules there first; "" for here.
     """
 
     folder: str
@@ -53,6 +54,7 @@ class Hello:
     sharded: bool
     workers: int
     cache: str
+    cwd: str = ""
 
 
 def executor(hello: Hello, tell: Any, stopping: Any) -> Any:
@@ -101,7 +103,8 @@ def perform(executor: Any, task: Task) -> tuple[str, dict[str, Any]]:
     except OutOfMemory as error:
         return tasks.SPLIT, {"reason": "memory", "message": str(error)}
     except Blurred as error:
-        return tasks.SPLIT, {"reason": "raised", "message": str(error)}
+        traced = traceback.format_exc()
+        return tasks.SPLIT, {"reason": "raised", "message": str(error), "traceback": traced}
     except ExperimentError as error:  # of a probe: the batches will tell whose it is
         return tasks.PROBED, {"error": str(error), "memory": of_memory(error)}
     except Elsewhere as error:
@@ -145,6 +148,8 @@ class _Channel:
 def main() -> None:
     """See the module."""
     _die_with_parent()
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # SLURM warns all processes of a job with one
+        signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     channel = _Channel(int(sys.argv[1]))
     lines: queue.Queue[str | None] = queue.Queue()

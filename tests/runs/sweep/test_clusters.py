@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import activjax
 from activjax.runs.sweep.folder import SweepFolder
-from tests.processes import Job
+from tests.processes import Job, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -203,6 +204,28 @@ def test_ray_with_a_killed_worker_and_a_killed_driver(home, undisturbed):
     assert code == 0, said
     assert numbers(folder_of(home, "long")) == undisturbed
     shutil.rmtree(home / "runs" / "long")
+
+
+@needs("ray")
+def test_a_running_cluster_is_used_and_left_running(home):
+    port = free_port()
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+    with subprocess.Popen(
+        [*ray, f"--port={port}", "--num-cpus=2", "--include-dashboard=false"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(home.parent)},  # its machines have these sources
+    ) as head:  # fmt: skip
+        try:
+            assert any("Ray runtime started" in line for line in head.stdout)
+            where = ("--address", f"127.0.0.1:{port}", "--resources", "cpus=2")
+            code, said = run(home, "name=joined", *CELLS, *RAY, *where, "--out", "runs")
+            assert code == 0, said
+            assert head.poll() is None
+            code, said = run(home, "name=joined", *CELLS, *RAY, *where, "--out", "runs")
+            assert code == 0, said  # done: nothing is started
+        finally:
+            head.terminate()  # ends what it has started, too
+            head.communicate(timeout=60)
 
 
 @needs("ray")

@@ -72,6 +72,7 @@ def _made(
         sharded=not plan.exact,
         workers=workers,
         cache=str((root / ".compiled").absolute()),
+        cwd=str(Path.cwd()),
     )
     if options.engine == "inline":
         return InlineEngine(hello, stopping)

@@ -9,8 +9,10 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from activjax.runs.errors import EngineError
@@ -48,6 +50,7 @@ class Ray:
 
     def __init__(self, options: Options, spool: Spool):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _use_token(options.address)
         try:
             self._ray: Any = importlib.import_module("ray")
         except ImportError:
@@ -150,6 +153,17 @@ class Ray:
         if self._mine:
             with contextlib.suppress(Exception):
                 self._ray.shutdown()
+
+
+def _use_token(address: str | None) -> None:
+    """Show a running cluster the token that `ray start` has found on this machine.
+
+    Ray does that for clusters it starts, not for those it joins; one without tokens ignores it.
+    """
+    running = address or os.environ.get("RAY_ADDRESS")
+    given = "RAY_AUTH_MODE" in os.environ or "ray" in sys.modules
+    if running and not given and (Path.home() / ".ray" / "auth_token").is_file():
+        os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def _answers(address: str) -> None:

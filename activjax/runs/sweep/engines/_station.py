@@ -69,7 +69,11 @@ class Station:
                 heard = engine.poll(0.25)
             except EngineError as error:
                 self.close()
-                return self._end(spool, ticket, Event(task.id, BROKEN, {"message": str(error)}))
+                return self._end(
+                    spool,
+                    ticket,
+                    Event(task.id, BROKEN, {"message": f"on {socket.gethostname()}: {error}"}),
+                )
             for event in heard:
                 if event.kind in tasks.ENDS:
                     if event.kind == tasks.STOPPED:  # its worker has ended, too
