@@ -129,8 +129,8 @@ def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None
             shutil.rmtree(left, ignore_errors=True)
         _remove(path)
 
-    def describe() -> None:
-        manifest = {"leaves": entries, "digest": _digest(path), "meta": meta or {}}
+    def describe(files: dict[str, list[Any]]) -> None:
+        manifest = {"leaves": entries, "files": files, "meta": meta or {}}
         with open(path / (_MANIFEST + ".tmp"), "w") as file:
             json.dump(manifest, file)
             file.flush()
@@ -141,7 +141,10 @@ def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None
         hosts.first(make_room)
         with _quiet() as ocp:
             ocp.save(path, arrays)
-        hosts.first(describe)
+        files = _digests(path)
+        hosts.first(lambda: describe(files))
+    except hosts.Elsewhere:  # not this checkpoint's: the other process says what
+        raise
     except Exception as error:
         raise CheckpointError(f"cannot write {path}: {_reason(error)}") from error
 
@@ -161,7 +164,10 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
     """
     path = Path(path).absolute()
     try:
-        manifest = hosts.first(lambda: _manifest(path))
+        manifest = hosts.first(lambda: json.loads((path / _MANIFEST).read_text()))
+        _check_files(path, manifest)
+    except hosts.Elsewhere:
+        raise
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({_reason(error)})") from error
     wanted, treedef = jax.tree_util.tree_flatten_with_path(like)
@@ -187,11 +193,16 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
     return jax.tree_util.tree_unflatten(treedef, leaves), manifest["meta"]
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    manifest = json.loads((path / _MANIFEST).read_text())
-    if _digest(path) != manifest["digest"]:
-        raise ValueError("its files have changed since it was written")
-    return manifest
+def _check_files(path: Path, manifest: dict[str, Any]) -> None:
+    """Raises `ValueError` where a file is not as it was written."""
+    if "files" not in manifest:  # written before every file had a digest of its own
+        if hosts.first(lambda: _whole_digest(path)) != manifest["digest"]:
+            raise ValueError("its files have changed since it was written")
+        return
+    found, wanted = _digests(path), manifest["files"]
+    if found != wanted:
+        odd = next(n for n in sorted({*found, *wanted}) if found.get(n) != wanted.get(n))
+        raise ValueError(f"its files have changed since it was written: {odd}")
 
 
 def _load(path: Path, like: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -301,11 +312,27 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _digest(path: Path) -> str:
-    """Hash of the names and contents of all files of a checkpoint but the manifest."""
-    digest = hashlib.blake2b(digest_size=16)
+def _files(path: Path) -> list[Path]:
+    """All files of a checkpoint but the manifest."""
     files = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith(_MANIFEST))
-    for file in sorted(files):
+    return sorted(files)
+
+
+def _digests(path: Path) -> dict[str, list[Any]]:
+    """Name -> size and hash of every file; of many processes each reads its share."""
+    names = hosts.first(lambda: [p.relative_to(path).as_posix() for p in _files(path)])
+    index, count = hosts.part()
+    mine = {}
+    for name in names[index::count]:
+        with open(path / name, "rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+            mine[name] = [file.tell(), digest.hexdigest()]
+    return {name: entry for of_one in hosts.exchange(mine) for name, entry in of_one.items()}
+
+
+def _whole_digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for file in _files(path):
         digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Checkpoints: the same bits back, the newest whole one, clear words for damage."""
 
+import json
 import os
 import subprocess
 import sys
@@ -189,3 +190,17 @@ def test_orbax_is_imported_only_when_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_checkpoint_of_before_every_file_had_a_digest(tmp_path):
+    state = {"w": jnp.arange(3.0)}
+    path = checkpoint.save(tmp_path, 1, state)
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["files"]
+    manifest["digest"] = checkpoint._whole_digest(path)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint.restore(tmp_path, state).step == 1
+    manifest["digest"] = "0" * 32
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="its files have changed"):
+        checkpoint.restore(tmp_path, state)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import resource
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
 from activjax.runs.cells import Cells
 from activjax.runs.programs import Programs
+from activjax.runs.sweep.memory import available, resident
 
 CPU_WIDTH = 16  # beyond it a program on CPU gains nothing, and a kill or a stop costs more
 _SHARE = 0.8  # of what is free; the rest is for what the compiler does not count
@@ -126,26 +123,3 @@ def budget(memory_mb: float | None, workers: int) -> int | None:
         return max(0, int(memory_mb * 2**20 - resident()))
     free = available()
     return None if free is None else int(_SHARE * free / max(1, workers))
-
-
-def resident(pid: int | None = None) -> int:
-    """Bytes of memory that a process holds now; 0 if it is gone."""
-    try:
-        pages = Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        if pid is not None:
-            return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def available() -> int | None:
-    """Bytes of memory that are free for programs; None where the system does not tell."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None

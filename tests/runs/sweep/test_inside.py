@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -311,3 +313,23 @@ def test_a_torn_record_is_made_again(drill):
     path.write_text(whole[: len(whole) // 2])
     drill()
     assert json.loads(path.read_text())["summary"] == json.loads(whole)["summary"]
+
+
+def test_main_needs_no_probe(tiny, monkeypatch):
+    def probe(*_):
+        raise AssertionError("there is no program whose width could be measured")
+
+    monkeypatch.setattr("activjax.runs.sweep.executor.Executor.probe", probe)
+    folder = launch.sweep(
+        tiny / "average.yaml", ["seeds=3"], options=INLINE, progress=False, out=tiny / "runs"
+    )
+    assert len(folder.recorded()) == 3
+    assert {folder.record(c["id"])["run"]["width"] for c in folder.cells} == {1}
+
+
+def test_what_watches_a_worker_does_not_wait_for_jax():
+    """A job's supervisor starts on every node of a cluster, from a file system that all share."""
+    modules = ("_station", "_slurm", "_ray")
+    lines = [f"import activjax.runs.sweep.engines.{name}" for name in modules]
+    lines += ["import sys", "assert not {'jax', 'numpy', 'pydantic'} & set(sys.modules)"]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)

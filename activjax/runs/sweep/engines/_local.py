@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from activjax.runs.errors import EngineError
-from activjax.runs.sweep import tasks, width
+from activjax.runs.sweep import memory, tasks
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, READY, Hello
 
@@ -195,7 +195,7 @@ class LocalEngine:
                 continue
             if time.monotonic() > worker.deadline:
                 worker.condemned = "time"
-            elif task.memory_mb and width.resident(worker.process.pid) > task.memory_mb * 2**20:
+            elif task.memory_mb and memory.resident(worker.process.pid) > task.memory_mb * 2**20:
                 worker.condemned = "memory"
             if worker.condemned:
                 _signal(worker, signal.SIGKILL)
