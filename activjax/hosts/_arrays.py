@@ -9,6 +9,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from activjax.hosts._agree import wait
+
 
 def spread(x: Any) -> bool:
     """Whether parts of an array, or of what its sharding says, lie on other processes."""
@@ -59,7 +61,14 @@ def together(tree: Any, mesh: Mesh, axis: str | None = None) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Every leaf whole, as a numpy array, on every process; typed keys stay keys."""
+    """Every leaf whole, as a numpy array, on every process; typed keys stay keys.
+
+    Raises:
+        Elsewhere: another process has failed before it came here.
+    """
+    if any(spread(leaf) for leaf in jax.tree.leaves(tree)):
+        jax.block_until_ready(tree)  # what failed here raises before the others wait for its part
+        wait()
 
     def get(leaf: Any) -> Any:
         if not spread(leaf):

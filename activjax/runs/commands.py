@@ -59,7 +59,7 @@ def _sweep(args: argparse.Namespace) -> int:
             args.config, args.overrides, out=args.out, exact=args.exact, options=options,
             progress=not args.quiet, hard_exit=True, track=args.track,
         )  # fmt: skip
-    return _sweep_done(folder, args.quiet)
+        return _sweep_done(folder, args.quiet)
 
 
 def _search(args: argparse.Namespace) -> int:
@@ -97,23 +97,36 @@ def _resume(args: argparse.Namespace) -> int:
             folder.path, retry_failed=args.retry_failed, given=_engine_options(args),
             progress=not args.quiet, hard_exit=True, track=args.track,
         )  # fmt: skip
-    return _sweep_done(folder, args.quiet)
+        return _sweep_done(folder, args.quiet)
 
 
 @contextlib.contextmanager
 def _shown(quiet: bool) -> Iterator[None]:
-    """Also a sweep of which some cells failed has an end that is worth seeing."""
+    """Also a sweep of which some cells failed has an end to see; after it the processes part."""
     try:
         yield
     except CellsFailed as error:
         _sweep_done(error.folder, quiet)
         raise
+    finally:
+        _leave_hosts()
+
+
+def _leave_hosts() -> None:
+    """Take leave of the other processes, before what this one still holds can end it."""
+    if "jax" in sys.modules:
+        import jax
+
+        if jax.distributed.is_initialized():
+            with contextlib.suppress(Exception):
+                jax.distributed.shutdown()
 
 
 def _sweep_done(folder: SweepFolder, quiet: bool) -> int:
-    from activjax import hosts
+    import jax
 
-    if hosts.index():  # of several processes the first one tells
+    # of several processes the first one tells; a backend is not started to ask
+    if jax.distributed.is_initialized() and jax.process_index():
         return 0
     if quiet:
         print(folder.path / "report.html")

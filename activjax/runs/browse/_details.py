@@ -14,6 +14,7 @@ from activjax.runs.browse import _paths
 from activjax.runs.browse._packed import plain
 from activjax.runs.browse._sweeps import summary, texts
 from activjax.runs.store import FAILED, RunFolder
+from activjax.runs.sweep.index import PRUNED
 
 _KEYS = 2000  # of a config
 _ROWS = 2000  # of a table
@@ -58,7 +59,8 @@ def cell_details(root: Path, parts: Sequence[str], cell: str) -> dict[str, Any] 
         return None
     run = record.get("run")
     run = run if isinstance(run, dict) else {}
-    batch, index = _batch(root, parts, str(line.get("group") or ""), cell, run.get("batch"))
+    planned = line if "batch" in run else _line(root, parts, cell) or line  # a pruned one: no batch
+    batch, index = _batch(root, parts, str(planned.get("group") or ""), cell, run.get("batch"))
     error = record.get("error")
     error = error if isinstance(error, dict) else {}
     place = str(run.get("log") or (f"batches/{batch}/log.txt" if batch else "")).split("/")
@@ -68,13 +70,18 @@ def cell_details(root: Path, parts: Sequence[str], cell: str) -> dict[str, Any] 
         **_found(record, record.get("contents"), f"cells/{cell}/"),
         "config": {"seed": plain(line.get("seed")), **flat(record.get("config"))},
         "point": flat(line.get("point")),
-        "provenance": flat({**run, "source_hash": record.get("source_hash")}),
+        "provenance": flat({**_pruned(record), **run, "source_hash": record.get("source_hash")}),
         "error": plain(str(error.get("message") or ""))[:_LONG],
         "traceback": plain(str(error.get("traceback") or ""))[-_LONG:],
         "batch": batch, "index": index,
         "metrics": bool(batch) and _has(root, [*parts, "batches", batch, "metrics.jsonl"]),
         "log": plain(log.decode("utf-8", "replace")) if log else "",
     }  # fmt: skip
+
+
+def _pruned(record: dict[str, Any]) -> dict[str, Any]:
+    """Where a search has ended a cell, and why."""
+    return {"pruned": record["pruned"]} if record.get("status") == PRUNED else {}
 
 
 def flat(data: Any, above: str = "") -> dict[str, Any]:

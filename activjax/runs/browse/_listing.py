@@ -35,7 +35,7 @@ class Listing:
 
     Args:
         root: the folder of all runs, resolved.
-        count_of: `(name, id) -> (done, failed, total)` of a sweep.
+        count_of: `(name, id) -> (done, failed, pruned, total)` of a sweep.
     """
 
     def __init__(self, root: Path, count_of: Any):
@@ -123,11 +123,11 @@ class Listing:
         facts: dict[str, Any] = {"answer": str(result.get("answer") or "")[:_LONGEST]}
         if sweep:
             try:
-                done, failed, total = self._count_of(name, id)
+                done, failed, pruned, total = self._count_of(name, id)
             except (RunError, OSError, ValueError, TypeError, KeyError, AttributeError):
                 return facts | {"answer": "this sweep cannot be read"}
-            return facts | {"done": done, "failed": failed, "total": total,
-                            "missing": total - done - failed}  # fmt: skip
+            return facts | {"done": done, "failed": failed, "pruned": pruned, "total": total,
+                            "missing": total - done - failed - pruned}  # fmt: skip
         if not result:
             failed = _paths.parsed(_paths.bytes_of(place + "failed.json"))
             text = str(failed.get("error") or "") if isinstance(failed, dict) else ""
@@ -171,6 +171,7 @@ def _columns(rows: list[tuple]) -> list[Column]:
         _column("cells", "total", [f.get("total") for f in facts], "", ""),
         _column("done", "done", [f.get("done") for f in facts], "", ""),
         _column("failed", "failed", [f.get("failed") for f in facts], "", ""),
+        _column("pruned", "pruned", [f.get("pruned") for f in facts], "", ""),
         _column("answer", "error", [f.get("answer") or None for f in facts], "", ""),
         _column("experiment", "cell", [f.get("experiment") or None for f in facts], "", ""),
     ]

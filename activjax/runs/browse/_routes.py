@@ -17,7 +17,7 @@ from activjax.runs.browse._tail import Tail
 from activjax.runs.errors import RunError, StorageError
 from activjax.runs.sweep._index_file import Entry
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.index import DONE, FAILED, Line, counts, rows
+from activjax.runs.sweep.index import DONE, FAILED, PRUNED, Line, counts, rows
 
 _TAILS, _SWEEPS, _INDICES = 48, 4, 8  # kept in memory
 _HTML, _JSON, _TEXT = "text/html", "application/json", "text/plain"
@@ -160,9 +160,9 @@ class Routes:
             self._known.popitem(last=False)
         return rows(folder, known)
 
-    def _count(self, name: str, id: str) -> tuple[int, int, int]:
+    def _count(self, name: str, id: str) -> tuple[int, int, int, int]:
         folder = self._sweep_folder([name, id])
         if folder is None:
-            return 0, 0, 0
+            return 0, 0, 0, 0
         count = counts(self._lines(folder, [name, id]))
-        return count[DONE], count[FAILED], sum(count.values())
+        return count[DONE], count[FAILED], count.get(PRUNED, 0), sum(count.values())

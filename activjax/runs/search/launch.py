@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,7 +87,7 @@ def resume(
     tracking = trackers.chosen(track)
     folder = SweepFolder(path)
     about = folder.about
-    options = Options(**{**about["options"]["run"], **(given or {})})
+    options = Options.resumed(about["options"]["run"], given)
     plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
     if plan.id != about["id"]:
         raise ConfigError(
@@ -107,6 +106,10 @@ def _run(
     tracking: Sequence[str],
 ) -> SweepFolder:
     """Everything from the first missing trial to the report."""
+    if options.engine == "hosts":
+        raise ConfigError(
+            "engine hosts: a search cannot be one program over many hosts; use local, slurm or ray"
+        )
     folder.create()
     with (
         store.RunFolder(folder.path).lock(),
@@ -206,7 +209,7 @@ def _describe(
         "seeds": list(plan.seeds),
         "cells": len(cells),
         "search": {"trials": len(found)},
-        "options": {"exact": plan.exact, "run": dataclasses.asdict(options)},
+        "options": {"exact": plan.exact, "run": options.saved()},
     }
     folder.write_json("sweep.json", about)
 

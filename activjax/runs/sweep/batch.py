@@ -22,7 +22,7 @@ from activjax.runs.launch import joined
 from activjax.runs.out import Out
 from activjax.runs.programs import Programs
 from activjax.runs.result import dumps, to_json
-from activjax.runs.sweep import records, width
+from activjax.runs.sweep import memory, records
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import CELL, FINISHING, SAY, STEP, Task
 from activjax.runs.train import Trained, Training
@@ -50,7 +50,7 @@ class Batch:
         self.failed = False
         self.begin, self.compiled = time.monotonic(), 0.0
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.devices, self.memory = 1, width.resident()
+        self.devices, self.memory = 1, memory.resident()
 
     def traced(self) -> None:
         """Train case by case; then `finish`, and `combine` where there are cases."""
@@ -122,7 +122,7 @@ class Batch:
         )  # fmt: skip
         trained = training.run()
         self.compiled += programs.compile_seconds - paid
-        self.memory = max(self.memory, width.resident())
+        self.memory = max(self.memory, memory.resident())
         hp = jax.tree.map(np.asarray, cells.hp)
         kept: dict[str, Any] = {}
         missed = False
@@ -181,6 +181,7 @@ class Batch:
         experiment = self.settings.experiment
         for cell in self.todo:
             self.executor.tell(FINISHING, {"cell": cell.id})
+            problem, kept = None, None
             try:
                 config = self.executor.config(cell)
                 out = self._out(cell, config, None)
@@ -188,10 +189,17 @@ class Batch:
                 with contract.running(experiment, "main"):
                     result = experiment.module.main(config, out)
                     to_json(result)
+                kept = CaseRecord(result, [], out.contents, 0)
             except ExperimentError as error:
-                self._fail(cell, records.RAISED, error, None)
-                continue
-            self._record(cell, CaseRecord(result, [], out.contents, 0))
+                problem = error
+            said = hosts.exchange(None if problem is None else str(problem))
+            for process, told in enumerate(said):  # one that has failed took part in no more
+                if told is not None and problem is None:
+                    problem = ExperimentError(f"process {process}: {told}")
+            if problem is not None:
+                self._fail(cell, records.RAISED, problem, None)
+            elif kept is not None:
+                self._record(cell, kept)
 
     def _out(self, cell: CellTask, config: Any, case: str | None) -> Out:
         """Where the cell's own code saves."""
@@ -240,10 +248,11 @@ class Batch:
             Blurred: it may be one of several.
         """
         memory = of_memory(error)
-        if len(self.task.cells) > 1 and (memory or not shared):
+        # of many processes perhaps only this one: the driver hears of it and fails the cell
+        if hosts.count() > 1 or (len(self.task.cells) > 1 and (memory or not shared)):
             raise (OutOfMemory if memory else Blurred)(str(error)) from error
         cells, self.todo, self.failed = self.todo, [], True
-        for cell in cells if hosts.index() == 0 else ():
+        for cell in cells:
             self._fail(cell, records.MEMORY if memory else records.RAISED, error, work)
 
     def _run(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from activjax.runs import schema
 from activjax.runs.config import data_hash
 from activjax.runs.errors import StorageError
+from activjax.runs.store import RUNNING, RunFolder
 from activjax.runs.sweep import index, records, tasks
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Batch, Group, Groups
@@ -24,6 +25,10 @@ from activjax.runs.sweep.tasks import Engine, Event, Task
 from activjax.runs.sweep.width import even
 
 _DEATHS = 3  # of a process at one place of a batch, before the batch is to blame
+_SINGLE = {
+    "width": 1, "devices": 1, "bytes": None, "budget": None,
+    "compile_seconds": 0.0, "cell_seconds": None,
+}  # fmt: skip
 _AGAIN_SECONDS = 1.0  # until we look again at what another driver has claimed
 
 
@@ -97,7 +102,7 @@ class Driver:
         )
         self.ready: collections.deque[Task] = collections.deque()
         self.running: dict[str, Task] = {}
-        self.parked: list[tuple[float, str]] = []  # groups with batches claimed elsewhere
+        self.parked: dict[str, tuple[float, str]] = {}  # claimed elsewhere: when to look, group
         self.reached: dict[str, tuple[int, int]] = {}  # task -> (furthest step, deaths there)
         self.writer = records.Writer(folder)
         self.storage: str | None = None
@@ -140,6 +145,8 @@ class Driver:
         while not self.ready and self.to_probe:
             group = self.to_probe.popleft()
             found = self.groups.read(group)
+            if found is None and not self.plan.experiment.traced:  # no program: nothing to measure
+                found = self.groups.lay_out(group, list(self.cells[group]), _SINGLE)
             if found is None:
                 return probe_task(self.plan, group, self.limits, self.engine.slots)
             self._enqueue(found)
@@ -147,7 +154,7 @@ class Driver:
 
     def _enqueue(self, group: Group) -> None:
         """Make tasks of the group's batches that have cells without a record."""
-        queued = {task.id for task in self.ready} | set(self.running) | self.paused
+        queued = {t.id for t in self.ready} | set(self.running) | self.paused | set(self.parked)
         for batch in group.batches:
             mine = self.cells[group.id].keys() >= set(batch.cells)  # a search drives some cells
             if mine and batch.id not in queued and not self.recorded.issuperset(batch.owes):
@@ -162,13 +169,18 @@ class Driver:
 
     def _unpark(self) -> None:
         """Look again at the groups of which another driver had a batch."""
-        due = [group for at, group in self.parked if at <= time.monotonic()]
-        if due:
-            self.parked = [(at, g) for at, g in self.parked if g not in due]
-            self.recorded = index.recorded(self.folder)
-            for group in dict.fromkeys(due):
-                self._refresh(group)
-            self._count()
+        now = time.monotonic()
+        due = {batch: group for batch, (at, group) in self.parked.items() if at <= now}
+        if not due:
+            return
+        for batch, group in due.items():  # a task that only meets a claim can be a whole job
+            del self.parked[batch]
+            if RunFolder(self.folder.path / "batches" / batch).state() == RUNNING:
+                self.parked[batch] = (now + _AGAIN_SECONDS, group)
+        self.recorded = index.recorded(self.folder)
+        for group in dict.fromkeys(due.values()):
+            self._refresh(group)
+        self._count()
 
     def _refresh(self, group: str) -> None:
         found = self.groups.read(group)
@@ -208,7 +220,7 @@ class Driver:
         self._enqueue(self.groups.lay_out(group, list(self.cells[group]), data))
 
     def _after_claimed(self, task: Task, group: str, data: dict[str, Any]) -> None:
-        self.parked.append((time.monotonic() + _AGAIN_SECONDS, group))
+        self.parked[task.id] = (time.monotonic() + _AGAIN_SECONDS, group)
 
     def _after_stopped(self, task: Task, group: str, data: dict[str, Any]) -> None:
         if not self._ending():  # somebody has stopped the worker alone
@@ -221,6 +233,9 @@ class Driver:
         self.storage = data["message"]
 
     def _after_split(self, task: Task, group: str, data: dict[str, Any]) -> None:
+        if task.kind == tasks.PROBE:  # the batches will tell whose it is
+            memory = data["reason"] == records.MEMORY
+            return self._after_probed(task, group, {"error": data["message"], "memory": memory})
         if len(task.cells) == 1:
             return self._fail(task, task.cells[0].id, data)
         self.watch.say(f"{task.id}: {data['message'].splitlines()[-1]}; trying in smaller batches")
@@ -234,9 +249,6 @@ class Driver:
         if data["reason"] == records.CRASH and deaths + 1 < _DEATHS:
             self.watch.say(f"{task.id}: {data['message']}; trying again")
             return self.ready.appendleft(dataclasses.replace(task, attempt=task.attempt + 1))
-        if task.kind == tasks.PROBE:
-            memory = data["reason"] == records.MEMORY
-            return self._after_probed(task, group, {"error": data["message"], "memory": memory})
         if data["finishing"] is not None:
             self._fail(task, data["finishing"], data)
             return self._refresh(group)
@@ -251,7 +263,7 @@ class Driver:
             found,
             self.plan.source,
             kind=data["reason"],
-            message=data["message"],
+            message=(data["message"].strip().splitlines() or [""])[-1],
             traceback=data.get("traceback"),
             checkpoint=saved and saved.relative_to(self.folder.path).as_posix(),
             run={"engine": self.engine.name, "batch": task.id, "width": task.width,

@@ -101,7 +101,7 @@ def resume(
     tracking = trackers.chosen(track)
     folder = SweepFolder(path)
     about = folder.about
-    options = Options(**{**about["options"]["run"], **(given or {})})
+    options = Options.resumed(about["options"]["run"], given)
     with joined(options) as leads:
         plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
         if plan.id != about["id"]:

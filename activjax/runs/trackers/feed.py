@@ -121,8 +121,10 @@ class SweepFeed:
             if ended.get(name, ("", ""))[1] in ("", "failed"):
                 path = self.folder.record_path(cell)
                 stamp = _stamp(path)
+                if name in ended and ended[name][0] == stamp:
+                    continue
                 record = self.folder.record(cell)
-                if record is None or (name in ended and ended[name][0] == stamp):
+                if record is None:
                     continue
                 rows = from_json({"question": "", "answer": "", **record, "summary":
                                   record.get("summary", [])}).summary  # fmt: skip

@@ -308,6 +308,32 @@ def test_an_index_that_is_there_is_used_and_left_alone(runs, monkeypatch):
     }
 
 
+def test_pruned_cells_are_over_and_counted_apart(server, runs):
+    path = runs.joinpath(*SWEEP)
+    cells = SweepFolder(path).cells
+    cell, name = cells[0]["id"], batch(path, cells[:1])
+
+    def prune(record):
+        for key in ("summary", "contents", "question", "answer", "warnings", "run"):
+            record.pop(key, None)
+        about = {"step": 30, "metric": "loss", "value": 0.5, "why": "median"}
+        record.update(status="pruned", pruned=about)
+
+    change(path, f"cells/{cell}.json", prune)
+    sweep = data_of(server, f"/api/sweep/{PLACE}")
+    assert sweep["counts"] == {"done": 16, "failed": 1, "missing": 0, "pruned": 1}
+    assert sweep["state"] == "done"
+    found = data_of(server, f"/api/cell/{PLACE}/{cell}")
+    assert found["state"] == "pruned"
+    assert (found["batch"], found["index"], found["metrics"]) == (name, 0, True)
+    assert found["provenance"]["pruned.step"] == 30
+    facts = server._http.routes._listing.answer()["columns"]
+    listed = {column["name"]: column.get("values") for column in facts}
+    at = listed["kind"].index("sweep")
+    names = ("state", "cells", "done", "failed", "pruned")
+    assert [listed[name][at] for name in names] == ["done", 18, 16, 1, 1]
+
+
 def test_damage_is_said_and_does_not_hide_the_rest(server, runs):
     path = runs.joinpath(*SWEEP)
     (path / "cells.jsonl").write_text("{")

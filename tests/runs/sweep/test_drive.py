@@ -302,3 +302,21 @@ def test_who_is_finished_is_forgotten_when_all_are_trained_again():
     assert hear(None) >= whole, "the next case is the time of all cells"
     assert worker.finishing is None
     engine.close()
+
+
+def test_a_probe_that_goes_wrong_in_our_code_is_told_by_the_batches(drive):
+    original = Scripted.poll
+
+    def poll(self, timeout):
+        if self.waiting and self.waiting[0].kind == tasks.PROBE:
+            task = self.waiting.popleft()
+            return [Event(task.id, tasks.SPLIT, {"reason": "memory", "message": "no memory"})]
+        return original(self, timeout)
+
+    Scripted.poll = poll
+    try:
+        folder, engine, _ = drive()
+    finally:
+        Scripted.poll = original
+    assert not failed(folder)
+    assert [len(t.cells) for t in engine.ran] == [1] * 8

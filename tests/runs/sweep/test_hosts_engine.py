@@ -95,6 +95,45 @@ def test_a_cell_that_raises_is_the_only_one(home):
     assert sum(v is None for v in found.values()) == 4
 
 
+@pytest.mark.parametrize("trouble", ["raise", "setup"])
+def test_what_raises_in_one_process_does_not_hold_the_others(home, trouble):
+    """`raise`: only the devices of process 1 have the bad cells."""
+    name = f"bad-{trouble}"
+    more = (f"trouble={trouble}", "sweep.grid.bad=[0.0, 1.0]", "seeds=2", "checkpoint_seconds=0.0")
+    with start(home, 2, "s.yaml", f"name={name}", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes[0] == (5 if trouble == "raise" else 1), said
+    folder = folder_of(home, name)
+    states = [folder.record(c["id"])["status"] for c in folder.cells]
+    assert states == (["done", "done"] if trouble == "raise" else ["failed"] * 2) + ["failed"] * 2
+    failed = folder.record(folder.cells[-1]["id"])["error"]
+    assert failed["kind"] == "raised"
+    assert "asked to fail" in failed["message"]
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+runpy.run_module("activjax.cli", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_disk_that_is_full_for_one_process(home):
+    more = ("s.yaml", "name=full", *CELLS, "steps=3000", "chunk=50", "--out", "runs")
+
+    def command(i, count, address):
+        whole = sweeping(*more)(i, count, address)
+        return ("-c", LIMITED, *whole[2:]) if i == 0 else whole
+
+    with Job(2, command, home, home=home.parent) as job:
+        codes, said = job.ended()
+    assert codes[0] == 3, said
+    assert "the disk is full" in said[0]
+    with start(home, 2, *more) as job:
+        codes, said = job.ended()
+    assert codes == [0, 0], said
+
+
 def test_every_process_hears_of_a_wrong_config(home):
     with start(home, 2, "s.yaml", "lrr=1", "--out", "runs") as job:
         codes, said = job.ended()
@@ -104,7 +143,7 @@ def test_every_process_hears_of_a_wrong_config(home):
 
 def until(job, folder, there, seconds=60):
     end = time.monotonic() + seconds
-    while not list((folder).glob(there)):
+    while not any(path.stat().st_size for path in folder.glob(there)):
         assert time.monotonic() < end, "nothing was written"
         assert all(p.poll() is None for p in job.processes)
         time.sleep(0.05)

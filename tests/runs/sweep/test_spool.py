@@ -1,15 +1,17 @@
 """Tasks that go through files to a scheduler that does what a test says."""
 
 import itertools
+import time
 
 import pytest
 
 from activjax.runs.errors import ConfigError, EngineError
 from activjax.runs.sweep import tasks
-from activjax.runs.sweep.engines import Options, _mounts, parse_resources
+from activjax.runs.sweep.engines import Options, _mounts, _spool, parse_resources
 from activjax.runs.sweep.engines._ray import _needs
-from activjax.runs.sweep.engines._spool import BEGUN, Gone, Spool, SpoolEngine
+from activjax.runs.sweep.engines._spool import Gone, SpoolEngine
 from activjax.runs.sweep.engines._station import Station
+from activjax.runs.sweep.engines._tickets import BEGUN, Spool
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, Hello
@@ -89,7 +91,7 @@ def test_a_task_is_heard_of_to_its_end(made):
     engine.spool.end(ticket, Event("a", tasks.DONE, {}))
     assert told(engine) == [("a", "cell"), ("a", "done")]
     left = [p.name for p in engine.spool.path.rglob("*") if p.is_file()]
-    assert left == []
+    assert left == [".lock"]
 
 
 def test_tickets_are_gathered_and_never_more_than_the_queue_takes(made):
@@ -144,7 +146,10 @@ def test_a_driver_goes_on_with_the_jobs_of_the_one_before(made):
         before.submit(task(name))
     told(before)
     ours, gone = cluster.started[0]
-    engine, cluster, said = made(alive=[ours])
+    unheld = before.spool.offer(before._hello, task("c"))  # killed before it could keep the name
+    before._held.close()  # as the end of its process does
+    engine, cluster, said = made(alive=[ours, unheld])
+    assert not engine.spool.wants(unheld)  # if a job has it, it ends at once
     assert said == ["cluster: going on with 1 jobs of a driver that has ended"]
     for name in "ab":
         engine.submit(task(name))
@@ -173,8 +178,85 @@ def test_a_stop_takes_back_what_has_not_begun(made):
     engine.spool.end(begun, Event("a", tasks.STOPPED))
     assert told(engine) == [("a", "stopped")]
     assert not Spool(engine.spool.path).ended()
+    assert list((engine.spool.path / "tasks").iterdir()) == []
+    engine.close()
     made()  # the next driver
     assert not engine.spool.stopping()
+
+
+def test_two_living_drivers_leave_each_other_alone(made):
+    first, cluster, _ = made()
+    first.submit(task("a"))
+    told(first)
+    (tickets,) = cluster.started
+    second, other, said = made(alive=tickets)
+    assert said == []
+    second.submit(task("a"))
+    told(second)
+    second.stop()
+    told(second)
+    second.close()
+    assert not set(other.cancelled) & set(tickets)
+    assert not first.spool.stopping()
+    assert first.spool.wants(*tickets)
+    first.spool.end(*tickets, Event("a", tasks.DONE))
+    assert told(first) == [("a", "done")]
+
+
+def test_jobs_that_never_begin_end_the_engine(made):
+    engine, cluster, _ = made()
+    for _ in range(2):
+        engine.submit(task("a"))
+        told(engine)
+        cluster.over = {cluster.started[-1][0]: Gone("crash", "no python there")}
+        assert [event.kind for event in engine.poll(0.0)] == ["lost"]
+    engine.submit(task("a"))
+    told(engine)
+    cluster.over = {cluster.started[-1][0]: Gone("crash", "no python there")}
+    with pytest.raises(EngineError, match="3 jobs ended before they began.*no python there"):
+        engine.poll(0.0)
+
+
+def test_a_scheduler_that_refuses_is_asked_again_while_jobs_run(made, monkeypatch):
+    monkeypatch.setattr(_spool, "_RETRY_SECONDS", 0.3)
+    engine, cluster, said = made()
+    engine.submit(task("a"))
+    told(engine)
+    start = cluster.start
+
+    def refuse(tickets):
+        raise EngineError("too many jobs")
+
+    cluster.start = refuse
+    engine.submit(task("b"))
+    told(engine)
+    told(engine)
+    assert said == ["too many jobs; tried again in 0.3 s"]
+    cluster.start = start
+    time.sleep(0.3)
+    told(engine)
+    assert len(cluster.started) == 2
+    cluster.start = refuse
+    engine.spool.end(cluster.started[0][0], Event("a", tasks.DONE))
+    engine.spool.end(cluster.started[1][0], Event("b", tasks.DONE))
+    assert sorted(told(engine)) == [("a", "done"), ("b", "done")]
+    engine.submit(task("c"))
+    with pytest.raises(EngineError, match="too many jobs"):  # nothing runs: it is said
+        engine.poll(0.0)
+
+
+def test_a_job_that_is_queued_again_is_not_over(made):
+    engine, cluster, _ = made(grace_seconds=0.2)
+    engine.submit(task("a"))
+    told(engine)
+    cluster.over = {cluster.started[0][0]: Gone("", "preempted")}
+    told(engine)
+    cluster.over = {}
+    told(engine)
+    time.sleep(0.3)
+    assert told(engine) == []
+    engine.spool.end(cluster.started[0][0], Event("a", tasks.DONE))
+    assert told(engine) == [("a", "done")]
 
 
 def test_a_machine_that_cannot_work_ends_the_engine(made):
@@ -251,6 +333,13 @@ def test_what_is_saved_says_nothing_of_this_process():
     given = Options("hosts", address="a:1", processes=2, process=1)
     assert "process" not in given.saved()
     assert Options(**given.saved()) == Options("hosts", address="a:1", processes=2)
+
+
+def test_another_engine_starts_with_its_own_place_and_workers():
+    saved = Options("slurm", 8, 4, address="local", resources={"partition": "x"}).saved()
+    assert Options.resumed(saved, None).resources == {"partition": "x"}
+    assert Options.resumed(saved, {"engine": "slurm", "width": 2}).workers == 8
+    assert Options.resumed(saved, {"engine": "local"}) == Options(width=4)
 
 
 def test_news_of_many_tasks_are_read_in_turn(made):

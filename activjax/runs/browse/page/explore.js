@@ -10,16 +10,16 @@ import { makeParallel } from "./parallel.js";
 import { link } from "./source.js";
 import { distinct } from "./table.js";
 
-/** A bar of the shares of done, failed and other cells. */
-export function progressBar(done, failed, total) {
+/** A bar of the shares of done, failed, pruned and other cells. */
+export function progressBar(done, failed, pruned, total) {
   const part = (name, n) => {
     const span = el("span", { class: `part ${name}` });
     span.style.width = `${total ? (100 * n) / total : 0}%`;
     return span;
   };
   return el("span", { class: "progress", role: "img",
-    "aria-label": `${done} done, ${failed} failed, of ${total}` },
-  part("done", done), part("failed", failed));
+    "aria-label": `${done} done, ${failed} failed, ${pruned} pruned, of ${total}` },
+  part("done", done), part("failed", failed), part("pruned", pruned));
 }
 
 /** A filter box; `change(text)` is told of it 80 ms after the last letter. */
@@ -150,10 +150,11 @@ export function sweepHeader(data, place, progress) {
 }
 
 export function progressLine(data) {
-  const { done, failed, missing } = data.counts;
+  const { done, failed, missing, pruned = 0 } = data.counts;
   return el("p", { class: "meta" }, stateMark(data.state), " · sweep ", el("code", {}, data.id), " · ",
-    progressBar(done, failed, data.total),
+    progressBar(done, failed, pruned, data.total),
     ` ${count(done)} done${failed ? `, ${count(failed)} failed` : ""}`
+    + `${pruned ? `, ${count(pruned)} pruned` : ""}`
     + `${missing ? `, ${count(missing)} to come` : ""} of ${plural(data.total, "cell")} · `
     + plural(data.seeds, "seed"));
 }

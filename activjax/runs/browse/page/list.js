@@ -11,7 +11,7 @@ import { makeTable } from "./table.js";
 
 const SECONDS = 5;
 const WAIT = 50; // milliseconds between two answers while files are read
-const HIDDEN = ["total", "failed"];
+const HIDDEN = ["total", "failed", "pruned"];
 
 /** The view; data of it is fetched again while it is shown. */
 export function showList(source) {
@@ -59,7 +59,8 @@ export function showList(source) {
     const table = makeTable(data);
     const of = (name) => table.byName.get(name);
     const [names, ids, kinds] = [of("name"), of("id"), of("kind")].map((c) => c.values);
-    const [totals, dones, faileds] = [of("cells"), of("done"), of("failed")].map((c) => c.values);
+    const [totals, dones, faileds, pruneds] =
+      ["cells", "done", "failed", "pruned"].map((name) => of(name).values);
     const now = Date.now() / 1000;
     of("changed").text = (value) => `${age(now - value)} ago`;
     of("done").text = (value) => (value === null ? "" : count(value));
@@ -73,10 +74,11 @@ export function showList(source) {
       }
       if (column.role === "state") return stateMark(column.values[i]);
       if (column.role === "done" && totals[i] !== null) {
-        const all = dones[i] + faileds[i] >= totals[i];
-        return el("span", {}, progressBar(dones[i], faileds[i], totals[i]),
+        const all = dones[i] + faileds[i] + pruneds[i] >= totals[i];
+        return el("span", {}, progressBar(dones[i], faileds[i], pruneds[i], totals[i]),
           ` ${all ? count(totals[i]) : `${count(dones[i])} of ${count(totals[i])}`}`
-          + `${faileds[i] ? `, ${count(faileds[i])} failed` : ""}`);
+          + `${faileds[i] ? `, ${count(faileds[i])} failed` : ""}`
+          + `${pruneds[i] ? `, ${count(pruneds[i])} pruned` : ""}`);
       }
       if (column.role === "total") return el("span", {}, column.text(column.values[i]));
       return null;

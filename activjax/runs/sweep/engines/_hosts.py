@@ -148,8 +148,9 @@ def _together(work: Any, task: Task) -> tuple[str, dict[str, Any]]:
     kind, data = perform(work, task)
     if kind == tasks.ELSEWHERE:  # the other one has said how it ended
         return _other(data["message"])
+    fine = kind in _FINE and "error" not in data
     try:
-        hosts.exchange(error=None if kind in _FINE else json.dumps([kind, data]))
+        hosts.exchange(error=None if fine else json.dumps([kind, data]))
     except hosts.Elsewhere as error:
         return _other(str(error))
     return kind, data

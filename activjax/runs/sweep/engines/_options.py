@@ -14,6 +14,9 @@ ENGINES = ("local", "inline", "slurm", "ray", "hosts")
 #: What every cluster understands: cores, accelerators, memory and time of one task.
 _AMOUNTS = ("cpus", "gpus", "memory_gb", "minutes")
 
+#: What a cell may take, whatever engine runs it.
+_ANYWHERE = ("width", "cell_seconds", "memory_mb")
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -49,6 +52,18 @@ class Options:
     resources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     processes: int | None = None
     process: int | None = None
+
+    @classmethod
+    def resumed(cls, saved: Mapping[str, Any], given: Mapping[str, Any] | None) -> Options:
+        """Those that a sweep was started with, and what is now given in their place.
+
+        Another engine has another address, other resources and other workers.
+        """
+        given = dict(given or {})
+        kept = dict(saved)
+        if given.get("engine", kept.get("engine")) != kept.get("engine"):
+            kept = {k: v for k, v in kept.items() if k in _ANYWHERE}
+        return cls(**{**kept, **given})
 
     def saved(self) -> dict[str, Any]:
         """What a resume starts with; which process this is it has to be told."""

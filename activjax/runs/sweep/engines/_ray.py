@@ -17,8 +17,9 @@ from typing import Any
 
 from activjax.runs.errors import EngineError
 from activjax.runs.sweep.engines._options import Options
-from activjax.runs.sweep.engines._spool import Gone, Spool
+from activjax.runs.sweep.engines._spool import Gone
 from activjax.runs.sweep.engines._station import Station
+from activjax.runs.sweep.engines._tickets import Spool
 
 _STATIONS: list[Station] = []  # of this process of Ray's: its worker keeps its compiled programs
 
@@ -67,17 +68,18 @@ class Ray:
         self._work = self._ray.remote(work).options(max_retries=0, **needs)
 
     def _connect(self, address: str | None) -> None:
+        running = address or os.environ.get("RAY_ADDRESS")
         try:
-            _answers(address or os.environ.get("RAY_ADDRESS") or "")
+            _answers(running or "")
             with _signals_kept():
                 self._ray.init(
-                    address=address,
-                    include_dashboard=None if address else False,
+                    address=running or "local",  # Ray would join whatever ran here last
+                    include_dashboard=None if running else False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
         except Exception as error:
-            where = address or os.environ.get("RAY_ADDRESS") or "this machine"
+            where = running or "this machine"
             last = str(error).strip().splitlines() or [type(error).__name__]
             raise EngineError(
                 f"engine ray: no cluster at {where} ({last[0]}): start one with "
@@ -129,6 +131,11 @@ class Ray:
             try:
                 self._ray.get(ref)
                 found[refs[ref]] = Gone("crash", "its Ray task ended without a word")
+            except self._ray.exceptions.LocalRayletDiedError as error:  # nothing starts here now
+                raise EngineError(
+                    "engine ray: this machine's part of the cluster has ended; what is done is "
+                    "safe, the same command goes on"
+                ) from error
             except Exception as error:
                 found[refs[ref]] = self._why(error)
         return found

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +17,13 @@ from typing import Any
 
 from activjax.runs.errors import EngineError
 from activjax.runs.sweep.engines._options import Options
-from activjax.runs.sweep.engines._spool import Gone, Spool
+from activjax.runs.sweep.engines._spool import Gone
 from activjax.runs.sweep.engines._station import Station
+from activjax.runs.sweep.engines._tickets import Spool
 
 _SLOTS, _MINUTES = 64, 240
 _LEAVE_SECONDS = 60  # between the signal and the end; the checkpoint must be saved within
+_ARRAY = 1000  # elements of an array; SLURM's MaxArraySize is 1001 unless the cluster says more
 _TIMEOUTS = 1000  # a job that meets its time limit is queued again: its checkpoints make progress
 
 #: Of the states in which a job is over, those that are somebody's fault.
@@ -114,8 +117,9 @@ class Slurm:
             found["gpus_per_node"] = int(gpus)
         if memory := given.pop("memory_gb", None):
             found["mem_gb"] = memory
-        known = ("setup", "python")
-        return {**found, **{k if k in known else f"slurm_{k}": v for k, v in given.items()}}
+        if "setup" in given:  # a line of shell before the job, such as `module load cuda`
+            given["setup"] = [str(given["setup"])]
+        return {**found, **{f"slurm_{k}": v for k, v in given.items()}}
 
     def start(self, tickets: Sequence[str]) -> Mapping[str, str]:
         """Submit the tickets as one job array."""
@@ -123,7 +127,11 @@ class Slurm:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = self._executor.submit_array(jobs)
+                made = [
+                    job
+                    for i in range(0, len(jobs), _ARRAY)
+                    for job in self._executor.submit_array(jobs[i : i + _ARRAY])
+                ]
         except Exception as error:
             last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise EngineError(
@@ -136,13 +144,15 @@ class Slurm:
     def take_over(self, jobs: Mapping[str, str]) -> set[str]:
         """Jobs outlive their driver."""
         found = {t: self._classes[self._local](self._folder, name) for t, name in jobs.items()}
+        if found and not self._local:
+            next(iter(found.values())).watcher.update()  # one question for all of them
         alive = {t: job for t, job in found.items() if self._alive(job)}
         self._jobs |= alive
         return set(alive)
 
     def _alive(self, job: Any) -> bool:
         if not self._local:
-            return not job.watcher.is_done(job.job_id, mode="force")
+            return not job.watcher.is_done(job.job_id, mode="cache")
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{job.job_id}/cmdline").read_bytes()
             return b"submitit" in command
@@ -159,7 +169,7 @@ class Slurm:
                 over, state = job.done(), job.state
             else:
                 state = job.watcher.get_state(job.job_id, mode="standard").split(" ")[0]
-                over = job.watcher.is_done(job.job_id, mode="cache")
+                over = state in _TAKEN or job.watcher.is_done(job.job_id, mode="cache")
             if over:
                 found[ticket] = self._why(job, state)
         return found
@@ -171,12 +181,15 @@ class Slurm:
 
     def cancel(self, tickets: Iterable[str]) -> None:
         """`scancel` of all of them."""
-        for job in [self._jobs[t] for t in tickets if t in self._jobs]:
-            with contextlib.suppress(Exception):
-                if self._local:
-                    _kill_tasks(int(job.job_id))
-                else:
-                    job.cancel(check=False)
+        names = [self._jobs[t].job_id for t in tickets if t in self._jobs]
+        if self._local:
+            for name in names:
+                with contextlib.suppress(Exception):
+                    _kill_tasks(int(name))
+            return
+        for i in range(0, len(names), _ARRAY):  # one question, not one for each
+            with contextlib.suppress(OSError):
+                subprocess.run(["scancel", *names[i : i + _ARRAY]], capture_output=True)
 
     def close(self) -> None:
         """Jobs are the cluster's; nothing is held here."""

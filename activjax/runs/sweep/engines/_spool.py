@@ -1,39 +1,26 @@
-"""Engines whose tasks run on other machines: everything goes through files of the sweep's folder.
-
-<sweep>/jobs/<engine>/
-    tasks/<ticket>.json   a task, with what its worker is told first
-    news/<ticket>.jsonl   what is heard of it on its way
-    ends/<ticket>.json    how it ended, by a rename; a job that is over without one is lost
-    held/<ticket>         the scheduler's name for it
-    stop                  a stop is wanted
-
-A scheduler (SLURM, Ray) has only to start jobs, to say which are over, and to cancel them. So a
-driver that was killed finds the jobs it had, and a scheduler's object store or database holds
-nothing. One listing of `ends/` tells of all tasks, however many run.
-"""
+"""Engines whose tasks run on other machines: the driver's side of the files of `_tickets`."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from activjax.runs.errors import EngineError, StorageError
-from activjax.runs.result import dumps
-from activjax.runs.store import storing, write_text
 from activjax.runs.sweep import tasks
 from activjax.runs.sweep.engines._mounts import warning
+from activjax.runs.sweep.engines._tickets import BEGUN, Spool, own
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, Hello
 
-BEGUN = "begun"  # in the news: a machine has taken the ticket; data: host, job
 _FILES = 32  # news that one look opens, so that the metadata server is asked little
 _LOOK_SECONDS = 0.25
+_RETRY_SECONDS = 30.0  # after the scheduler has refused jobs while others run
+_STARTS = 3  # jobs that end before they begin, in a row, after which no more are started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,112 +77,6 @@ class Scheduler(Protocol):
         ...
 
 
-class Spool:
-    """The files. Raises `StorageError` where they cannot be written."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def create(self) -> None:
-        """Make the folders; a stop of before counts no more."""
-        with storing(self.path):
-            for name in ("tasks", "news", "ends", "held"):
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-            (self.path / "stop").unlink(missing_ok=True)
-
-    def offer(self, hello: Hello, task: Task) -> str:
-        """Write a task down; returns its ticket."""
-        ticket = f"{task.id}~{time.time_ns():x}"
-        data = {"hello": dataclasses.asdict(hello), "task": task.to_json()}
-        write_text(self._path("tasks", ticket), dumps(data))
-        return ticket
-
-    def wants(self, ticket: str) -> bool:
-        """Whether a ticket's task has still to be done."""
-        return self._path("tasks", ticket).exists() and not self._path("ends", ticket).exists()
-
-    def task(self, ticket: str) -> tuple[Hello, Task]:
-        """What was written down. Raises `StorageError`."""
-        with storing(self._path("tasks", ticket)):
-            data = json.loads(self._path("tasks", ticket).read_text(encoding="utf-8"))
-        return Hello(**data["hello"]), Task.from_json(data["task"])
-
-    def hold(self, held: Mapping[str, str]) -> None:
-        """Keep the scheduler's names."""
-        with storing(self.path):
-            for ticket, job in held.items():
-                (self.path / "held" / ticket).write_text(job, encoding="utf-8")
-
-    def unended(self) -> dict[str, str]:
-        """The tickets that were started and of which no end is known, with their jobs' names."""
-        with storing(self.path):
-            names = set(os.listdir(self.path / "held")) - self.ended()
-            return {n: (self.path / "held" / n).read_text(encoding="utf-8") for n in names}
-
-    def tell(self, ticket: str, event: Event) -> None:
-        """Append to the news."""
-        line = json.dumps({"kind": event.kind, "data": event.data}) + "\n"
-        with storing(self.path):
-            path = self._path("news", ticket, ".jsonl")
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(handle, line.encode())
-            finally:
-                os.close(handle)
-
-    def news(self, ticket: str, since: int) -> tuple[list[Event], int]:
-        """What was told after the first `since` bytes, and how many there are now."""
-        try:
-            with self._path("news", ticket, ".jsonl").open("rb") as file:
-                file.seek(since)
-                whole = file.read().rpartition(b"\n")[0]
-        except OSError:
-            return [], since
-        if not whole:
-            return [], since
-        said = [json.loads(line) for line in whole.splitlines()]
-        return [Event(ticket, s["kind"], s["data"]) for s in said], since + len(whole) + 1
-
-    def end(self, ticket: str, event: Event) -> None:
-        """Say how a task ended."""
-        data = {"kind": event.kind, "data": event.data}
-        write_text(self._path("ends", ticket), dumps(data))
-
-    def ended(self) -> set[str]:
-        """The tickets whose ends are known."""
-        with storing(self.path):
-            names = os.listdir(self.path / "ends")
-        return {name[:-5] for name in names if name.endswith(".json") and name[0] != "."}
-
-    def how(self, ticket: str) -> Event | None:
-        """How a ticket's task ended, if that is known here."""
-        try:
-            said = json.loads(self._path("ends", ticket).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return Event(ticket, said["kind"], said["data"])
-
-    def stop(self) -> None:
-        """Ask all tasks for a checkpoint and their end."""
-        write_text(self.path / "stop", "")
-
-    def stopping(self) -> bool:
-        """Whether they are asked."""
-        return (self.path / "stop").exists()
-
-    def forget(self, ticket: str) -> None:
-        """Remove what nobody needs once the driver knows the end, last what says so."""
-        with storing(self.path):
-            for path in (
-                self._path("tasks", ticket), self._path("news", ticket, ".jsonl"),
-                self.path / "held" / ticket, self._path("ends", ticket),
-            ):  # fmt: skip
-                path.unlink(missing_ok=True)
-
-    def _path(self, kind: str, ticket: str, suffix: str = ".json") -> Path:
-        return self.path / kind / f"{ticket}{suffix}"
-
-
 @dataclasses.dataclass
 class _Job:
     task: Task
@@ -222,16 +103,18 @@ class SpoolEngine:
         self, hello: Hello, scheduler: Callable[[Spool], Scheduler], say: Callable[[str], object]
     ):
         folder = Path(hello.folder)
-        self.spool = Spool(folder / "jobs" / hello.engine)
-        self.spool.create()
-        self._scheduler = scheduler(self.spool)
+        with contextlib.ExitStack() as held:
+            self.spool = own(folder / "jobs", hello.engine, held)
+            self.spool.create()
+            self._scheduler = scheduler(self.spool)
+            self._held = held.pop_all()
         self.name, self.slots = self._scheduler.name, self._scheduler.slots
         self._hello = hello
         self._jobs: dict[str, _Job] = {}
         self._waiting: list[tuple[str, Task]] = []
         self._since = self._asked = self._at = 0.0
         self._free = collections.deque(range(2 * self.slots))
-        self._stopping = False
+        self._stopping, self._stillborn, self._again, self._say = False, 0, 0.0, say
         if told := warning(folder):
             say(told)
         self._orphans = self._take_over(say)
@@ -271,10 +154,11 @@ class SpoolEngine:
                 self._scheduler.cancel([*self._jobs, *self._orphans])
         finally:
             self._scheduler.close()
+            self._held.close()
 
     def _take_over(self, say: Callable[[str], object]) -> dict[str, Task]:
         jobs = self.spool.unended()
-        ours = self._scheduler.take_over(jobs)
+        ours = self._scheduler.take_over({ticket: job for ticket, job in jobs.items() if job})
         found = {}
         for ticket in sorted(ours):
             try:
@@ -291,14 +175,25 @@ class SpoolEngine:
         return self._free.popleft() if self._free else 0
 
     def _start_waiting(self) -> None:
-        due = time.monotonic() - self._since >= self._scheduler.gather_seconds
+        now = time.monotonic()
+        due = now - self._since >= self._scheduler.gather_seconds
         idle = not self._jobs
+        if now < self._again and not idle:
+            return
         if self._waiting and not self._stopping and (due or idle or len(self._waiting) >= 1000):
             room = max(0, self._scheduler.most - len(self._jobs))
             waiting, self._waiting = self._waiting[:room], self._waiting[room:]
             if not waiting:
                 return
-            held = self._scheduler.start([ticket for ticket, _ in waiting])
+            try:
+                held = self._scheduler.start([ticket for ticket, _ in waiting])
+            except EngineError as error:
+                if idle:
+                    raise
+                # its limit of jobs, or it is being started anew: what runs goes on
+                self._waiting, self._again = waiting + self._waiting, now + _RETRY_SECONDS
+                self._say(f"{error}; tried again in {_RETRY_SECONDS:g} s")
+                return
             self.spool.hold(held)
             self._jobs |= {ticket: _Job(task, self._slot()) for ticket, task in waiting}
 
@@ -316,6 +211,8 @@ class SpoolEngine:
     def _take_back(self) -> list[Event]:
         """Tasks that no machine has taken are not worth waiting for."""
         found = [Event(task.id, tasks.STOPPED) for _, task in self._waiting]
+        for ticket, _ in self._waiting:
+            self.spool.forget(ticket)
         self._waiting = []
         self._read_news(every=True)
         idle = [ticket for ticket, job in self._jobs.items() if not job.begun]
@@ -352,7 +249,8 @@ class SpoolEngine:
 
     def _news_of(self, ticket: str, job: _Job) -> list[Event]:
         said, job.read = self.spool.news(ticket, job.read)
-        job.begun = job.begun or bool(said)
+        if said:
+            job.begun, self._stillborn = True, 0
         known = [event for event in said if event.kind != BEGUN]
         return [Event(job.task.id, event.kind, event.data, job.slot) for event in known]
 
@@ -362,9 +260,10 @@ class SpoolEngine:
         if now - self._asked < self._scheduler.ask_seconds:
             return []
         self._asked = now
-        for ticket, gone in self._scheduler.gone(list(self._jobs)).items():
-            job = self._jobs[ticket]
-            job.over, job.gone = job.over or now, gone
+        gone = self._scheduler.gone(list(self._jobs))
+        for ticket, job in self._jobs.items():
+            job.gone = gone.get(ticket)  # a job may be queued again
+            job.over = None if job.gone is None else job.over or now
         found = []
         for ticket, job in list(self._jobs.items()):
             if job.over is None or now - job.over < self._scheduler.grace_seconds:
@@ -378,6 +277,13 @@ class SpoolEngine:
     def _lost(self, ticket: str, job: _Job) -> Event:
         self._drop(ticket)
         assert job.gone is not None
+        if job.gone.reason == "crash" and not job.begun:
+            self._stillborn += 1
+            if self._stillborn >= _STARTS:  # not the task's fault: none gets so far
+                raise EngineError(
+                    f"engine {self.name}: {_STARTS} jobs ended before they began, the last one: "
+                    f"{job.gone.message}; what is done is safe, the same command goes on"
+                )
         if not job.gone.reason:
             return Event(job.task.id, tasks.STOPPED, {"message": job.gone.message}, job.slot)
         data = {

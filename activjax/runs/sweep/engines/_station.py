@@ -18,7 +18,7 @@ from typing import Any
 from activjax.runs.errors import EngineError
 from activjax.runs.sweep import tasks
 from activjax.runs.sweep.engines._local import LocalEngine
-from activjax.runs.sweep.engines._spool import BEGUN, Spool
+from activjax.runs.sweep.engines._tickets import BEGUN, Spool
 from activjax.runs.sweep.tasks import Event
 from activjax.runs.sweep.worker import BROKEN, Hello
 

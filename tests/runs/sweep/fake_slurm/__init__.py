@@ -1,0 +1,1 @@
+"""The commands of a SLURM cluster of one machine, as far as submitit asks for them."""
