@@ -23,6 +23,7 @@ from activjax.runs.sweep.engines._tickets import Spool
 
 _SLOTS, _MINUTES = 64, 240
 _LEAVE_SECONDS = 60  # between the signal and the end; the checkpoint must be saved within
+_SACCT_SECONDS = 30.0  # between two questions to the accounting, one for all jobs
 _ARRAY = 1000  # elements of an array; SLURM's MaxArraySize is 1001 unless the cluster says more
 _TIMEOUTS = 1000  # a job that meets its time limit is queued again: its checkpoints make progress
 
@@ -99,6 +100,7 @@ class Slurm:
         self._classes = {True: submitit.local.local.LocalJob, False: submitit.slurm.slurm.SlurmJob}
         self._folder = folder
         self._jobs: dict[str, Any] = {}
+        self._asked = 0.0
         try:
             self._executor.update_parameters(**self._parameters(options))
         except (NameError, TypeError, ValueError) as error:  # submitit names those there are
@@ -160,7 +162,10 @@ class Slurm:
 
     def gone(self, tickets: Iterable[str]) -> Mapping[str, Gone]:
         """Those that are over."""
-        found = {}
+        found, tickets = {}, list(tickets)
+        if tickets and not self._local and time.monotonic() - self._asked > _SACCT_SECONDS:
+            self._asked = time.monotonic()  # by itself submitit asks every ten minutes in the end
+            self._jobs[tickets[0]].watcher.update()
         for ticket in tickets:
             job = self._jobs[ticket]
             if job._process is None if self._local else False:
@@ -168,7 +173,7 @@ class Slurm:
             elif self._local:
                 over, state = job.done(), job.state
             else:
-                state = job.watcher.get_state(job.job_id, mode="standard").split(" ")[0]
+                state = job.watcher.get_state(job.job_id, mode="cache").split(" ")[0]
                 over = state in _TAKEN or job.watcher.is_done(job.job_id, mode="cache")
             if over:
                 found[ticket] = self._why(job, state)
