@@ -7,7 +7,6 @@ finishes the cells that lie on its own devices, and all of them save the checkpo
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import json
@@ -17,14 +16,15 @@ from typing import Any
 from activjax import hosts
 from activjax.runs.errors import EngineError, RunError, Stopped
 from activjax.runs.sweep import tasks
+from activjax.runs.sweep.engines._inline import InlineEngine
 from activjax.runs.sweep.engines._options import Options
-from activjax.runs.sweep.tasks import Event, Task
+from activjax.runs.sweep.tasks import Task
 from activjax.runs.sweep.worker import Hello, executor, perform
 
 _FINE = (tasks.DONE, tasks.PROBED, tasks.CLAIMED, tasks.PAUSED)
 
 
-class HostsEngine:
+class HostsEngine(InlineEngine):
     """Process 0's side: one task at a time, on all processes.
 
     Args:
@@ -34,46 +34,21 @@ class HostsEngine:
     Raises:
         ConfigError: the experiment cannot be loaded any more.
         EngineError: another process cannot work.
+        Stopped: from `poll`, when another process was asked to stop.
     """
 
-    name, slots = "hosts", 1
+    name = "hosts"
 
-    def __init__(self, hello: Hello, stopping: Callable[[], bool]):
-        self._waiting: collections.deque[Task] = collections.deque()
-        self._events: list[Event] = []
-        self._task = ""
-        self._stopping, self._asked = False, stopping
+    def _ready(self, hello: Hello, stopping: Callable[[], bool]) -> Any:
         _said({"hello": dataclasses.asdict(hello)})
-        self._executor = _ready(hello, self._tell, lambda: self._stopping or stopping())
+        return _ready(hello, self._tell, stopping)
 
-    def submit(self, task: Task) -> None:
-        """Queue a task; `poll` runs it."""
-        self._waiting.append(task)
-
-    def poll(self, timeout: float) -> list[Event]:
-        """Run the next task on all processes; everything that was heard of it here."""
-        if self._waiting:
-            task = self._waiting.popleft()
-            if self._stopping or self._asked():
-                return [Event(task.id, tasks.STOPPED)]
-            _said({"task": task.to_json()})
-            self._task = task.id
-            kind, data = _together(self._executor, task)
-            if kind == tasks.STOPPED and not (self._stopping or self._asked()):
-                raise Stopped("another process was asked to stop; the same command continues", 143)
-            self._tell(kind, data)
-        events, self._events = self._events, []
-        return events
-
-    def stop(self) -> None:
-        """Stop at the next safe point."""
-        self._stopping = True
-
-    def close(self) -> None:
-        """The other processes wait for what comes next, or for their end: see `joined`."""
-
-    def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._events.append(Event(self._task, kind, data))
+    def _perform(self, task: Task) -> tuple[str, dict[str, Any]]:
+        _said({"task": task.to_json()})
+        kind, data = _together(self._executor, task)
+        if kind == tasks.STOPPED and not (self._stopping or self._asked()):
+            raise Stopped("another process was asked to stop; the same command continues", 143)
+        return kind, data
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ class InlineEngine:
         self._events: list[Event] = []
         self._task = ""
         self._stopping, self._asked = False, stopping
-        self._executor: Any = executor(hello, self._tell, lambda: self._stopping or stopping())
+        self._executor = self._ready(hello, lambda: self._stopping or stopping())
 
     def submit(self, task: Task) -> None:
         """Queue a task; `poll` runs it."""
@@ -43,8 +43,7 @@ class InlineEngine:
             if self._stopping or self._asked():
                 return [Event(task.id, tasks.STOPPED)]
             self._task = task.id
-            kind, data = perform(self._executor, task)
-            self._tell(kind, data)
+            self._tell(*self._perform(task))
         events, self._events = self._events, []
         return events
 
@@ -54,6 +53,12 @@ class InlineEngine:
 
     def close(self) -> None:
         """Nothing is left behind."""
+
+    def _ready(self, hello: Hello, stopping: Callable[[], bool]) -> Any:
+        return executor(hello, self._tell, stopping)
+
+    def _perform(self, task: Task) -> tuple[str, dict[str, Any]]:
+        return perform(self._executor, task)
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(Event(self._task, kind, data))
