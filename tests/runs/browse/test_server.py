@@ -1,5 +1,6 @@
 """What the server answers, and above all what it does not."""
 
+import functools
 import gzip
 import http.client
 import json
@@ -421,7 +422,8 @@ def test_a_modules_imports_come_before_it():
 
 def test_the_command_says_where_and_ends_with_ctrl_c(runs):
     command = [sys.executable, "-m", "activjax.cli", "serve", str(runs), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # `&` may ignore it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         try:
             address = process.stdout.readline().strip()
             with urllib.request.urlopen(f"{address}api/list", timeout=20) as answer:
