@@ -125,7 +125,6 @@ class Batch:
         self.memory = max(self.memory, memory.resident())
         hp = jax.tree.map(np.asarray, cells.hp)
         kept: dict[str, Any] = {}
-        missed = False
         for i, (cell, config) in enumerate(zip(task.cells, configs)):
             if cell not in self.todo or not programs.mine(i):
                 continue
@@ -143,7 +142,6 @@ class Batch:
                 hp_i = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], hp)
                 record = finish(programs, hp_i, one, out, log.size())
             except ExperimentError as error:
-                missed = True
                 if hosts.count() == 1:
                     training.keep(trained.states)
                 self._fail(cell, records.RAISED, error, work)
@@ -153,9 +151,9 @@ class Batch:
                 self._record(cell, record)
             else:
                 kept[cell.id] = record.to_json()
-        if hosts.count() > 1 and any(hosts.exchange(missed)):
-            training.keep(trained.states)  # by all processes at once
         merged = {k: v for of_one in hosts.exchange(kept) for k, v in of_one.items()}
+        if hosts.count() > 1 and any("error" in record for record in merged.values()):
+            training.keep(trained.states)  # by all processes at once
         end = hosts.first(log.size)
         return {"metrics_end": end, "cells": {} if case is None else merged}
 

@@ -22,13 +22,9 @@ from activjax.runs.sweep.groups import Batch, Group, Groups
 from activjax.runs.sweep.plan import Cell, SweepPlan
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import Engine, Event, Task
-from activjax.runs.sweep.width import even
+from activjax.runs.sweep.width import SINGLE, even
 
 _DEATHS = 3  # of a process at one place of a batch, before the batch is to blame
-_SINGLE = {
-    "width": 1, "devices": 1, "bytes": None, "budget": None,
-    "compile_seconds": 0.0, "cell_seconds": None,
-}  # fmt: skip
 _AGAIN_SECONDS = 1.0  # until we look again at what another driver has claimed
 
 
@@ -145,8 +141,9 @@ class Driver:
         while not self.ready and self.to_probe:
             group = self.to_probe.popleft()
             found = self.groups.read(group)
-            if found is None and not self.plan.experiment.traced:  # no program: nothing to measure
-                found = self.groups.lay_out(group, list(self.cells[group]), _SINGLE)
+            if found is None and not self.plan.experiment.traced:
+                single = dataclasses.asdict(SINGLE)
+                found = self.groups.lay_out(group, list(self.cells[group]), single)
             if found is None:
                 return probe_task(self.plan, group, self.limits, self.engine.slots)
             self._enqueue(found)

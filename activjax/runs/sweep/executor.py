@@ -74,7 +74,7 @@ class Executor:
         (cell,) = task.cells
         config = self.config(cell)
         if not self.settings.experiment.traced:
-            return dataclasses.asdict(width.Probe(1, 1, None, None, 0.0))
+            return dataclasses.asdict(width.SINGLE)
         parts = self.parts([config])[0]
         budgets = hosts.exchange(width.budget(task.memory_mb, self.settings.workers))
         budget = min((b for b in budgets if b is not None), default=None)

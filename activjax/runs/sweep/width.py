@@ -39,6 +39,10 @@ class Probe:
     cell_seconds: float | None = None
 
 
+#: Of a group whose cells are not trained together: there is no program to measure.
+SINGLE = Probe(1, 1, None, None, 0.0)
+
+
 def probe(
     make: Callable[[int], list[Programs]],
     count: int,

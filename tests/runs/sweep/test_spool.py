@@ -171,9 +171,11 @@ def test_a_stop_takes_back_what_has_not_begun(made):
     told(engine)
     begun, *idle = cluster.started[0]
     engine.spool.tell(begun, Event("a", BEGUN, {}))
+    engine.spool.tell(begun, Event("a", tasks.CELL, {"cell": "c-a", "status": "done"}))
     engine.stop()
     assert engine.spool.stopping()
-    assert sorted(told(engine)) == [(name, "stopped") for name in "bcd"]
+    heard = [("a", "cell"), *((name, "stopped") for name in "bcd")]
+    assert sorted(told(engine)) == heard  # nothing that was said meanwhile is lost
     assert cluster.cancelled == idle
     engine.spool.end(begun, Event("a", tasks.STOPPED))
     assert told(engine) == [("a", "stopped")]

@@ -136,14 +136,14 @@ class LocalEngine:
             environment["OMP_NUM_THREADS"] = str(len(cores))
         command = [sys.executable, "-m", "activjax.runs.sweep.worker", str(writing)]
         before = os.sched_getaffinity(0) if cores else set()
-        cwd = self._hello.cwd if Path(self._hello.cwd).is_dir() else None
+        cwd = self._hello.cwd if os.path.isdir(self._hello.cwd) else None
         with log_path.open("ab") as log:
             try:
                 if cores:  # inherited, so that no library sees more cores even for a moment
                     os.sched_setaffinity(0, cores)
                 process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
-                    pass_fds=(writing,), start_new_session=True, cwd=cwd or None,
+                    pass_fds=(writing,), start_new_session=True, cwd=cwd,
                 )  # fmt: skip
             finally:
                 if cores:

@@ -97,7 +97,8 @@ class Slurm:
         self._executor = submitit.AutoExecutor(
             folder, cluster=kind, **{f"{kind}_max_num_timeout": _TIMEOUTS}
         )
-        self._classes = {True: submitit.local.local.LocalJob, False: submitit.slurm.slurm.SlurmJob}
+        local, cluster = submitit.local.local.LocalJob, submitit.slurm.slurm.SlurmJob
+        self._job_class = local if self._local else cluster
         self._folder = folder
         self._jobs: dict[str, Any] = {}
         self._asked = 0.0
@@ -145,7 +146,7 @@ class Slurm:
 
     def take_over(self, jobs: Mapping[str, str]) -> set[str]:
         """Jobs outlive their driver."""
-        found = {t: self._classes[self._local](self._folder, name) for t, name in jobs.items()}
+        found = {t: self._job_class(self._folder, name) for t, name in jobs.items()}
         if found and not self._local:
             next(iter(found.values())).watcher.update()  # one question for all of them
         alive = {t: job for t, job in found.items() if self._alive(job)}
@@ -168,13 +169,13 @@ class Slurm:
             self._jobs[tickets[0]].watcher.update()
         for ticket in tickets:
             job = self._jobs[ticket]
-            if job._process is None if self._local else False:
-                over, state = not self._alive(job), "FINISHED"
-            elif self._local:
-                over, state = job.done(), job.state
-            else:
+            if not self._local:
                 state = job.watcher.get_state(job.job_id, mode="cache").split(" ")[0]
                 over = state in _TAKEN or job.watcher.is_done(job.job_id, mode="cache")
+            elif job._process is None:  # of the driver before
+                over, state = not self._alive(job), "FINISHED"
+            else:
+                over, state = job.done(), job.state
             if over:
                 found[ticket] = self._why(job, state)
         return found

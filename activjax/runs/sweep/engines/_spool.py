@@ -112,7 +112,8 @@ class SpoolEngine:
         self._hello = hello
         self._jobs: dict[str, _Job] = {}
         self._waiting: list[tuple[str, Task]] = []
-        self._since = self._asked = self._at = 0.0
+        self._since = self._asked = 0.0
+        self._at = 0  # whose news are read next
         self._free = collections.deque(range(2 * self.slots))
         self._stopping, self._stillborn, self._again, self._say = False, 0, 0.0, say
         if told := warning(folder):
@@ -214,7 +215,7 @@ class SpoolEngine:
         for ticket, _ in self._waiting:
             self.spool.forget(ticket)
         self._waiting = []
-        self._read_news(every=True)
+        found += self._read_news(every=True)  # says which have begun
         idle = [ticket for ticket, job in self._jobs.items() if not job.begun]
         if idle:
             self._scheduler.cancel(idle)
@@ -242,7 +243,7 @@ class SpoolEngine:
     def _read_news(self, every: bool = False) -> list[Event]:
         tickets = list(self._jobs)
         if not every and len(tickets) > _FILES:  # some at a time, in turn
-            begin = int(self._at) % len(tickets)
+            begin = self._at % len(tickets)
             self._at = begin + _FILES
             tickets = (tickets + tickets)[begin : begin + _FILES]
         return [event for t in tickets for event in self._news_of(t, self._jobs[t])]
