@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from activjax.runs import _yaml, store, trackers
+from activjax.runs import store, trackers
 from activjax.runs.errors import ConfigError, Stopped
 from activjax.runs.interrupts import Interrupts
-from activjax.runs.launch import keep_sources
-from activjax.runs.result import strict, to_json
+from activjax.runs.result import to_json
 from activjax.runs.search import plan as plans, trials as trials_of
 from activjax.runs.search.conclude import conclude
 from activjax.runs.search.journal import Journal
@@ -20,9 +18,9 @@ from activjax.runs.search.plan import SearchPlan
 from activjax.runs.search.rounds import Rounds, Stopping
 from activjax.runs.search.study import rebuilt
 from activjax.runs.search.trials import Trial
+from activjax.runs.sweep import about
 from activjax.runs.sweep.engines import Options, engine, limits
 from activjax.runs.sweep.folder import SweepFolder
-from activjax.runs.sweep.launch import _recorded
 from activjax.runs.sweep.tasks import Engine, Event
 from activjax.runs.sweep.watch import SweepWatch
 
@@ -86,10 +84,10 @@ def resume(
     """
     tracking = trackers.chosen(track)
     folder = SweepFolder(path)
-    about = folder.about
-    options = Options.resumed(about["options"]["run"], given)
-    plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
-    if plan.id != about["id"]:
+    planned = folder.about
+    options = Options.resumed(planned["options"]["run"], given)
+    plan = plans.load(folder.path / "sweep.yaml", exact=planned["options"]["exact"])
+    if plan.id != planned["id"]:
         raise ConfigError(
             f"{folder.path}: the sources of activjax or of the experiment have changed since this "
             "search was started; start it anew with `activjax search CONFIG`, this folder stays"
@@ -118,7 +116,7 @@ def _run(
     ):
         _describe(plan, folder, options, [])
         with (
-            _recorded(plan.sweep(()), folder, options) as record,
+            about.recorded(plan.sweep(()), folder, options) as record,
             trackers.following(folder, tracking, watch.warn),
             interrupts.deferred(),
         ):
@@ -192,26 +190,8 @@ def _describe(
     if not found and all((folder.path / n).exists() for n in ("sweep.json", "cells.jsonl")):
         return
     cells = {cell.id: cell for trial in found for cell in trial.cells}
-    lines = [
-        json.dumps({"id": c.id, "group": c.group, "seed": c.seed, "point": strict(c.point)}) + "\n"
-        for c in cells.values()
-    ]
-    label = keep_sources(plan.experiment, folder.path)
-    definition = {**plan.definition, "experiment": label, "name": plan.name}
-    store.write_text(folder.path / "sweep.yaml", _yaml.dump(definition))
-    store.write_text(folder.path / "cells.jsonl", "".join(lines))
-    about = {
-        "id": plan.id,
-        "name": plan.name,
-        "experiment": plan.experiment.label,
-        "source_hash": plan.source,
-        "axes": strict(plan.sweep(list(cells.values())).axes()),
-        "seeds": list(plan.seeds),
-        "cells": len(cells),
-        "search": {"trials": len(found)},
-        "options": {"exact": plan.exact, "run": options.saved()},
-    }
-    folder.write_json("sweep.json", about)
+    sweep = plan.sweep(list(cells.values()))
+    about.describe(sweep, folder, options, search={"trials": len(found)})
 
 
 def _close(plan: SearchPlan, folder: SweepFolder, found: list[Trial], watch: SweepWatch) -> None:
@@ -223,10 +203,4 @@ def _close(plan: SearchPlan, folder: SweepFolder, found: list[Trial], watch: Swe
         result, warnings, contents = conclude(plan, folder, found, study)
         folder.write_json("contents.json", {"items": contents})
         folder.write_json("result.json", to_json(result, warnings))
-    if not (folder.path / "report.html").exists():
-        try:
-            from activjax.runs.sweep import page
-
-            page.write(folder)
-        except Exception as error:  # the numbers are safe; `activjax report` shows the rest
-            watch.warn(f"the report could not be written: {type(error).__name__}: {error}")
+    about.write_report(folder, watch.warn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +19,7 @@ from activjax.runs.search import space as spaces
 from activjax.runs.search.space import Dimension
 from activjax.runs.sweep import plan as sweeps
 from activjax.runs.sweep._values import MISSING, look_up
-from activjax.runs.sweep.plan import Cell, SweepPlan
+from activjax.runs.sweep.plan import Cell, SweepPlan, laid
 
 Direction = Literal["maximize", "minimize"]
 
@@ -104,10 +103,10 @@ class SearchPlan:
 
     def cells(self, point: Mapping[str, Any]) -> tuple[Cell, ...]:
         """The cells of a trial, one a seed. Raises `ConfigError` where no config has this point."""
-        config, problems = schema.read(self.experiment.Config, _laid(self.own, point))
+        config, problems = schema.read(self.experiment.Config, laid(self.own, point))
         if problems:
             raise ConfigError(problems[0].message)
-        return sweeps._cells(self.experiment, [(dict(point), config)], self.seeds)
+        return sweeps.cells_of(self.experiment, [(dict(point), config)], self.seeds)
 
     def sweep(self, cells: Sequence[Cell]) -> SweepPlan:
         """The plan that a sweep of these cells would have."""
@@ -158,7 +157,7 @@ def load(
     reader.fail()
     _installed(settings)
     source = sources.source_hash(experiment.path)
-    of_defaults, _ = schema.read(experiment.Config, _laid(own, defaults))
+    of_defaults, _ = schema.read(experiment.Config, laid(own, defaults))
     what = {**schema.plain(settings), "trials": None, "seeds": list(seeds), "exact": exact,
             "config": own}  # fmt: skip
     return SearchPlan(
@@ -188,7 +187,7 @@ def _defaults(
     space: Mapping[str, Dimension],
 ) -> dict[str, Any]:
     """The config's own values of the searched keys."""
-    base = {**sweeps._defaults(experiment.Config), **own}
+    base = {**sweeps.defaults(experiment.Config), **own}
     found = {key: look_up(key, {}, base) for key in space}
     for key, value in found.items():
         if value is MISSING:
@@ -207,23 +206,16 @@ def _try(
     """Read configs at the ends of every distribution, the other keys at their defaults."""
     if MISSING in defaults.values():
         return
-    _, wrong = schema.read(experiment.Config, _laid(own, defaults))
+    _, wrong = schema.read(experiment.Config, laid(own, defaults))
     for problem in wrong:
         reader.add_once(problem.path or (), problem.message)
     for key, dimension in space.items():
         for value in [] if wrong else dimension.probes():
-            _, problems = schema.read(experiment.Config, _laid(own, {**defaults, key: value}))
+            _, problems = schema.read(experiment.Config, laid(own, {**defaults, key: value}))
             for problem in problems:
                 reader.add_once(
                     ("search", "space", key), f"at {key}={json.dumps(value)}: {problem.message}"
                 )
-
-
-def _laid(own: dict[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    data = copy.deepcopy(own)
-    for key, value in point.items():
-        sweeps._set(data, key, value)
-    return data
 
 
 def _installed(settings: Settings) -> None:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import json
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from activjax.runs import _yaml, store, trackers
+from activjax.runs import store, trackers
 from activjax.runs.errors import (
     CellsFailed,
     ConfigError,
     ExperimentError,
-    RunError,
     Stopped,
     StorageError,
 )
 from activjax.runs.interrupts import Interrupts
-from activjax.runs.launch import keep_sources
-from activjax.runs.provenance import surroundings
-from activjax.runs.result import dumps, strict, to_json
-from activjax.runs.sweep import index, plan as plans
+from activjax.runs.result import to_json
+from activjax.runs.sweep import about, index, plan as plans
 from activjax.runs.sweep.conclude import conclude
 from activjax.runs.sweep.drive import Driver
 from activjax.runs.sweep.engines import Options, engine, limits
@@ -100,11 +94,11 @@ def resume(
     """
     tracking = trackers.chosen(track)
     folder = SweepFolder(path)
-    about = folder.about
-    options = Options.resumed(about["options"]["run"], given)
+    planned = folder.about
+    options = Options.resumed(planned["options"]["run"], given)
     with joined(options) as leads:
-        plan = plans.load(folder.path / "sweep.yaml", exact=about["options"]["exact"])
-        if plan.id != about["id"]:
+        plan = plans.load(folder.path / "sweep.yaml", exact=planned["options"]["exact"])
+        if plan.id != planned["id"]:
             raise ConfigError(
                 f"{folder.path}: the sources of activjax or of the experiment have changed since "
                 "this sweep was started, so its cells would not be comparable; start it anew with "
@@ -136,7 +130,7 @@ def _run(
     with (
         SweepWatch(plan.name, progress) as watch,
         Interrupts(watch.say, hard_exit) as interrupts,
-        _recorded(plan, folder, options) as record,
+        about.recorded(plan, folder, options) as record,
         trackers.following(folder, tracking, watch.warn),
         interrupts.deferred(),
     ):
@@ -188,13 +182,7 @@ def _close(plan: SweepPlan, folder: SweepFolder, watch: SweepWatch) -> list[inde
         (folder.path / "failed.json").unlink(missing_ok=True)
         folder.write_json("contents.json", {"items": contents})
         folder.write_json("result.json", to_json(result, warnings))
-    if not (folder.path / "report.html").exists():
-        try:
-            from activjax.runs.sweep import page
-
-            page.write(folder)
-        except Exception as error:  # the numbers are safe; `activjax report` shows the rest
-            watch.warn(f"the report could not be written: {type(error).__name__}: {error}")
+    about.write_report(folder, watch.warn)
     return failed
 
 
@@ -204,25 +192,7 @@ def _describe(plan: SweepPlan, folder: SweepFolder, options: Options) -> None:
         if (folder.path / "sweep.json").exists() and folder.about and folder.cells:
             return
     folder.create()
-    label = keep_sources(plan.experiment, folder.path)
-    definition = {**plan.definition, "experiment": label, "name": plan.name}
-    store.write_text(folder.path / "sweep.yaml", _yaml.dump(definition))
-    lines = [
-        json.dumps({"id": c.id, "group": c.group, "seed": c.seed, "point": strict(c.point)})
-        for c in plan.cells
-    ]
-    store.write_text(folder.path / "cells.jsonl", "\n".join(lines) + "\n")
-    about = {
-        "id": plan.id,
-        "name": plan.name,
-        "experiment": plan.experiment.label,
-        "source_hash": plan.source,
-        "axes": strict(plan.axes()),
-        "seeds": list(plan.seeds),
-        "cells": len(plan.cells),
-        "options": {"exact": plan.exact, "run": options.saved()},
-    }
-    folder.write_json("sweep.json", about)
+    about.describe(plan, folder, options)
 
 
 def _forget_failures(plan: SweepPlan, folder: SweepFolder) -> None:
@@ -236,47 +206,3 @@ def _forget_failures(plan: SweepPlan, folder: SweepFolder) -> None:
             with store.storing(folder.path):
                 for cell in failed:
                     folder.record_path(cell).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _recorded(
-    plan: SweepPlan, folder: SweepFolder, options: Options
-) -> Iterator[Callable[[str], None]]:
-    """Keep every attempt in `provenance.json`; yields what writes how it ended."""
-    path = folder.path / "provenance.json"
-    before = folder.read_json("provenance.json") or {}
-    begin, had = time.monotonic(), len(folder.recorded())
-    attempt: dict[str, Any] = {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "ended": "killed",  # until it says otherwise
-        "seconds": 0.0,
-        "cells": 0,
-        "options": options.saved(),
-    }
-    data = {
-        "id": plan.id,
-        "name": plan.name,
-        "experiment": plan.experiment.label,
-        "seeds": list(plan.seeds),
-        "source_hash": plan.source,
-        **surroundings(plan.experiment.path),
-        "wall_seconds": before.get("wall_seconds", 0.0),
-        "attempts": [*before.get("attempts", []), attempt],
-    }
-
-    def write(ended: str) -> None:
-        seconds = time.monotonic() - begin
-        attempt.update(ended=ended, seconds=round(seconds, 3), cells=len(folder.recorded()) - had)
-        wall = before.get("wall_seconds", 0.0) + seconds
-        store.write_text(path, dumps({**data, "wall_seconds": round(wall, 3)}))
-
-    write("killed")
-    try:
-        yield write
-    except BaseException as error:
-        words = {Stopped: "stopped", StorageError: "storage error", RunError: "failed"}
-        ended = next((w for kind, w in words.items() if isinstance(error, kind)), "stopped")
-        with contextlib.suppress(Exception):
-            write(ended)
-        raise
-    write("done")

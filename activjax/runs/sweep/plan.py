@@ -119,7 +119,7 @@ def load(
         )
     read = [_read(reader, experiment, own, point, space) for point in space.points]
     reader.fail()
-    cells = _cells(experiment, list(zip(space.points, read)), seeds)
+    cells = cells_of(experiment, list(zip(space.points, read)), seeds)
     text = json.dumps([[cell.id for cell in cells], exact])
     return SweepPlan(
         name=called,
@@ -141,14 +141,14 @@ def _space(
 ) -> axes.Space | None:
     if "sweep" not in data:
         return axes.Space(({},), 0, (), {})
-    base = {**_defaults(experiment.Config), **own}
+    base = {**defaults(experiment.Config), **own}
     space, problems = axes.read(data["sweep"], base, schema.keys(experiment.Config))
     for problem in problems:
         reader.add(("sweep", *problem.path), problem.message)
     return space
 
 
-def _defaults(cls: type) -> dict[str, Any]:
+def defaults(cls: type) -> dict[str, Any]:
     """What the config says where nobody says anything; conditions may ask for it."""
     found = {}
     for field in dataclasses.fields(cls):
@@ -167,10 +167,7 @@ def _read(
     space: axes.Space,
 ) -> Any:
     """The config of a point; what the sweep has set is blamed on its axis."""
-    data = copy.deepcopy(own)
-    for key, value in point.items():
-        _set(data, key, value)
-    value, problems = schema.read(experiment.Config, data)
+    value, problems = schema.read(experiment.Config, laid(own, point))
     told = ", ".join(f"{key}={json.dumps(v)}" for key, v in point.items())
     for problem in problems:
         key = dotted(problem.path)
@@ -185,6 +182,18 @@ def _read(
     return value
 
 
+def laid(own: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config with those of a point (dotted keys) in their places.
+
+    Raises:
+        ConfigError: a key leads through a value that has no keys.
+    """
+    data = copy.deepcopy(dict(own))
+    for key, value in point.items():
+        _set(data, key, value)
+    return data
+
+
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
     here: Any = data
     *parents, last = key.split(".")
@@ -197,9 +206,10 @@ def _set(data: dict[str, Any], key: str, value: Any) -> None:
     here[last] = value
 
 
-def _cells(
+def cells_of(
     experiment: Experiment, points: list[tuple[dict[str, Any], Any]], seeds: tuple[int, ...]
 ) -> tuple[Cell, ...]:
+    """The cells of points, given with their configs: each with every seed, equal ones once."""
     source = sources.source_hash(experiment.path)
     found: dict[str, Cell] = {}
     for point, config in points:
