@@ -1,6 +1,5 @@
 """What the server answers, and above all what it does not."""
 
-import functools
 import gzip
 import http.client
 import json
@@ -420,10 +419,17 @@ def test_a_modules_imports_come_before_it():
         assert word not in script, word
 
 
-def test_the_command_says_where_and_ends_with_ctrl_c(runs):
+@pytest.fixture
+def heard():
+    """Children of a process that ignores Ctrl-C, as one started with `&` does, ignore it too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_command_says_where_and_ends_with_ctrl_c(runs, heard):
     command = [sys.executable, "-m", "activjax.cli", "serve", str(runs), "--port", "0"]
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # `&` may ignore it
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             address = process.stdout.readline().strip()
             with urllib.request.urlopen(f"{address}api/list", timeout=20) as answer:
