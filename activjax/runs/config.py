@@ -287,14 +287,12 @@ def data_hash(experiment: Experiment, config: Any) -> str | None:
     data_files = experiment.function("data_files")
     if data_files is None:
         return None
-    try:
-        return sources.data_hash(data_files(config))
-    except ConfigError as error:
-        raise ConfigError(f"{experiment.label}: {error}") from None
-    except OSError as error:
-        raise ConfigError(
-            f"{experiment.label}: data_files: cannot read {error.filename}: {error.strerror}"
-        ) from None
-    except Exception as error:
-        text = contract.user_traceback(error, experiment.path)
-        raise ConfigError(f"{experiment.label}: data_files(config) raised:\n{text}") from None
+    with contract.guarded(experiment, "data_files"):
+        try:
+            return sources.data_hash(data_files(config))
+        except ConfigError as error:
+            raise ConfigError(f"{experiment.label}: {error}") from None
+        except OSError as error:
+            raise ConfigError(
+                f"{experiment.label}: data_files: cannot read {error.filename}: {error.strerror}"
+            ) from None

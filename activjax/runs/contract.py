@@ -12,7 +12,8 @@ The traced contract (the runner batches, chunks, checkpoints and resumes):
 Optional: `cases(config) -> {name: Config}` (sub-configs of differing shapes, one program each)
 with `combine(config, results, out) -> Result`; `data_files(config) -> paths` (their contents
 enter the run's id); `sites(config) -> (f, args)` for `activjax sites`; `conclude(cells, out) ->
-Result` makes the answer of a whole sweep from its finished cells (`sweep.CellResult`).
+Result` makes the answer of a whole sweep from its finished cells (`sweep.CellResult`);
+`cost(config) -> float`, how long a cell takes compared with others, lets the longest start first.
 
 What cannot be batched defines `Config` and `main(config, out) -> Result` instead.
 """
@@ -53,6 +54,7 @@ _OPTIONAL = {
     "data_files": ("config",),
     "sites": ("config",),
     "conclude": ("cells", "out"),
+    "cost": ("config",),
 }
 _MAIN = {"main": ("config", "out")}
 
@@ -158,6 +160,18 @@ def running(experiment: Experiment, name: str) -> Iterator[None]:
             raise
         text = user_traceback(error, experiment.path)
         raise ExperimentError(f"{experiment.label}: {name} raised\n{text}") from error
+
+
+@contextlib.contextmanager
+def guarded(experiment: Experiment, name: str) -> Iterator[None]:
+    """Ask the experiment's own code about a config; what it raises becomes a `ConfigError`."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        text = user_traceback(error, experiment.path)
+        raise ConfigError(f"{experiment.label}: {name}(config) raised:\n{text}") from None
 
 
 def user_traceback(error: BaseException, path: Path) -> str:

@@ -20,11 +20,13 @@ from activjax.runs.sweep import index, records, tasks
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Batch, Group, Groups
 from activjax.runs.sweep.plan import Cell, SweepPlan
+from activjax.runs.sweep.ready import Ready
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import Engine, Event, Task
 from activjax.runs.sweep.width import SINGLE, even
 
 _DEATHS = 3  # of a process at one place of a batch, before the batch is to blame
+_TIMING_SECONDS = 0.05  # of a group's steps, to know which take longest
 _AGAIN_SECONDS = 1.0  # until we look again at what another driver has claimed
 
 
@@ -93,10 +95,14 @@ class Driver:
         self.all = {cell.id for cell in plan.cells}
         self.recorded = index.recorded(folder)
         self.failed = 0
-        self.to_probe = collections.deque(
-            group for group, cells in self.cells.items() if not self.recorded.issuperset(cells)
-        )
-        self.ready: collections.deque[Task] = collections.deque()
+        missing = [g for g, cells in self.cells.items() if not self.recorded.issuperset(cells)]
+        missing.sort(key=lambda g: -max(cell.cost for cell in plan.groups[g]))
+        self.to_probe = collections.deque(missing)
+        self.ready = Ready()
+        self.guessed = plan.experiment.function("cost") is not None
+        # else every group is timed before the first batch, where their order can matter
+        several = plan.experiment.traced and len(self.cells) > 1 and engine.slots > 1
+        self.timing = _TIMING_SECONDS if several and not self.guessed else 0.0
         self.running: dict[str, Task] = {}
         self.parked: dict[str, tuple[float, str]] = {}  # claimed elsewhere: when to look, group
         self.reached: dict[str, tuple[int, int]] = {}  # task -> (furthest step, deaths there)
@@ -138,24 +144,30 @@ class Driver:
 
     def _next(self) -> Task | None:
         """The next batch; before the first batch of a group, its probe."""
-        while not self.ready and self.to_probe:
+        while self.to_probe and (self.timing or not self.ready):
             group = self.to_probe.popleft()
             found = self.groups.read(group)
             if found is None and not self.plan.experiment.traced:
                 single = dataclasses.asdict(SINGLE)
                 found = self.groups.lay_out(group, list(self.cells[group]), single)
             if found is None:
-                return probe_task(self.plan, group, self.limits, self.engine.slots)
+                slots = self.engine.slots
+                return probe_task(self.plan, group, self.limits, slots, timing=self.timing)
             self._enqueue(found)
-        return self.ready.popleft() if self.ready else None
+        return self.ready.take() if self.ready else None
 
     def _enqueue(self, group: Group) -> None:
         """Make tasks of the group's batches that have cells without a record."""
-        queued = {t.id for t in self.ready} | set(self.running) | self.paused | set(self.parked)
+        known = (self.ready, self.running, self.paused, self.parked)
+        cells = self.cells[group.id]
+        seconds = group.probe.get("cell_seconds") or 0.0
         for batch in group.batches:
-            mine = self.cells[group.id].keys() >= set(batch.cells)  # a search drives some cells
-            if mine and batch.id not in queued and not self.recorded.issuperset(batch.owes):
-                self.ready.append(self._task(group.id, batch))
+            mine = cells.keys() >= set(batch.cells)  # a search drives some cells
+            new = not any(batch.id in ids for ids in known)
+            if mine and new and not self.recorded.issuperset(batch.owes):
+                guess = sum(cells[cell].cost for cell in batch.cells)
+                expected = guess if self.guessed else seconds * batch.width
+                self.ready.put(self._task(group.id, batch), expected)
 
     def _task(self, group: str, batch: Batch) -> Task:
         cells = tuple(_plain(self.plan, self.cells[group][cell]) for cell in batch.cells)
@@ -221,7 +233,7 @@ class Driver:
 
     def _after_stopped(self, task: Task, group: str, data: dict[str, Any]) -> None:
         if not self._ending():  # somebody has stopped the worker alone
-            self.ready.appendleft(task)
+            self.ready.put(task, begun=True)
 
     def _after_paused(self, task: Task, group: str, data: dict[str, Any]) -> None:
         self.paused.add(task.id)
@@ -245,7 +257,8 @@ class Driver:
         self.reached[task.id] = (furthest, deaths + 1)
         if data["reason"] == records.CRASH and deaths + 1 < _DEATHS:
             self.watch.say(f"{task.id}: {data['message']}; trying again")
-            return self.ready.appendleft(dataclasses.replace(task, attempt=task.attempt + 1))
+            again = dataclasses.replace(task, attempt=task.attempt + 1)
+            return self.ready.put(again, begun=True)
         if data["finishing"] is not None:
             self._fail(task, data["finishing"], data)
             return self._refresh(group)
@@ -283,7 +296,7 @@ class Driver:
 
 
 def probe_task(
-    plan: SweepPlan, group: str, limits: Limits, slots: int, *, timed: bool = False
+    plan: SweepPlan, group: str, limits: Limits, slots: int, *, timing: float = 0.0
 ) -> Task:
     """The question how wide the batches of a group may be."""
     cells = plan.groups[group]
@@ -291,7 +304,7 @@ def probe_task(
     most = min(limits.width, max(1, -(-len(plan.cells) // slots)))
     return Task(
         group, tasks.PROBE, (_plain(plan, cells[0]),), most, len(cells),
-        seconds=limits.seconds and limits.seconds * most, memory_mb=limits.memory_mb, timed=timed,
+        seconds=limits.seconds and limits.seconds * most, memory_mb=limits.memory_mb, timing=timing,
     )  # fmt: skip
 
 

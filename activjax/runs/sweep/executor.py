@@ -86,9 +86,9 @@ class Executor:
         found, programs = width.probe(
             make, task.count, task.width, budget, devices, unit=hosts.count()
         )
-        if task.timed:
+        if task.timing:
             cells = Cells.of([(config, cell.seed)] * found.width)
-            found = width.timed(found, programs, cells)
+            found = width.timed(found, programs, cells, task.timing)
         return dataclasses.asdict(found)
 
     def run(self, task: Task) -> None:

@@ -16,6 +16,8 @@ from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.plan import SweepPlan
 from activjax.runs.sweep.watch import SweepWatch
 
+_SECONDS = 0.3  # of each group's steps, that are timed
+
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
@@ -60,7 +62,7 @@ def forecast(
         engine(plan, SweepFolder(scratch), options, store.root(out), lambda: False) as running,
     ):
         for group in plan.groups:
-            task = probe_task(plan, group, limits(options, plan), running.slots, timed=True)
+            task = probe_task(plan, group, limits(options, plan), running.slots, timing=_SECONDS)
             running.submit(task)
         while len(found) < len(plan.groups):
             for event in running.poll(0.25):

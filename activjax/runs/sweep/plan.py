@@ -7,11 +7,12 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from activjax.runs import config as configs, fields, schema, sources
+from activjax.runs import config as configs, contract, fields, schema, sources
 from activjax.runs._words import dotted, show
 from activjax.runs.contract import Experiment
 from activjax.runs.errors import ConfigError
@@ -30,6 +31,7 @@ class Cell:
         seed: its seed.
         point: dotted key -> value, what the sweep sets.
         config: an instance of the experiment's `Config`.
+        cost: how long it takes compared with others, as the experiment guesses.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Cell:
     seed: int
     point: dict[str, Any]
     config: Any
+    cost: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,11 +218,26 @@ def cells_of(
     for point, config in points:
         plain = schema.plain(config)
         data = configs.data_hash(experiment, config)
-        group = _group(plain, config, data)
+        group, cost = _group(plain, config, data), _cost(experiment, config)
         for seed in seeds:
             cell = sources.run_id({"seeds": [seed], **plain}, source, data)
-            found.setdefault(cell, Cell(cell, group, seed, point, config))
+            found.setdefault(cell, Cell(cell, group, seed, point, config, cost))
     return tuple(found.values())
+
+
+def _cost(experiment: Experiment, config: Any) -> float:
+    """What the experiment guesses; 0 where it does not."""
+    guess = experiment.function("cost")
+    if guess is None:
+        return 0.0
+    with contract.guarded(experiment, "cost"):
+        value = float(guess(config))
+    if not 0 <= value < math.inf:
+        raise ConfigError(
+            f"{experiment.label}: cost(config) returned {value:g}, expected a number of at least "
+            "0: how long the cell takes compared with others"
+        )
+    return value
 
 
 def _group(plain: dict[str, Any], config: Any, data: str | None) -> str:

@@ -40,7 +40,7 @@ class Task:
         owes: ids of the cells that this batch gives a record.
         seconds: for each cell, compilation included; None without a limit.
         memory_mb: of the process; None without a limit.
-        timed: for a probe: also run some steps.
+        timing: for a probe: also run some steps, for so many seconds.
         attempt: how often the batch has been tried.
         until: the step at which its training pauses; None: it runs to the end.
         job: what the scheduler calls the job that works on it, where there is one.
@@ -54,7 +54,7 @@ class Task:
     owes: tuple[str, ...] = ()
     seconds: float | None = None
     memory_mb: float | None = None
-    timed: bool = False
+    timing: float = 0.0
     attempt: int = 1
     until: int | None = None
     job: str = ""

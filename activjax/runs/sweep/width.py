@@ -15,7 +15,6 @@ from activjax.runs.sweep.memory import available, resident
 
 CPU_WIDTH = 16  # beyond it a program on CPU gains nothing, and a kill or a stop costs more
 _SHARE = 0.8  # of what is free; the rest is for what the compiler does not count
-_PROBE_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +86,15 @@ def even(count: int, most: int, devices: int = 1, unit: int = 1) -> int:
     return math.ceil(width / unit) * unit
 
 
-def timed(found: Probe, programs: list[Programs], cells: Cells) -> Probe:
-    """The same with the time of one cell: some of its steps, and one of its measurements."""
+def timed(found: Probe, programs: list[Programs], cells: Cells, most: float) -> Probe:
+    """The same with the time of one cell: some of its steps, and one of its measurements.
+
+    Args:
+        found: of the group.
+        programs: of its cases.
+        cells: as many as they take.
+        most: seconds for the steps of a case; one is run in any case.
+    """
     total = 0.0
     for p in programs:
         step, hp, states = p.loop.program, p.placed(cells.hp), p.init(cells)
@@ -98,7 +104,7 @@ def timed(found: Probe, programs: list[Programs], cells: Cells) -> Probe:
             states, _ = step(states, n, hp)
             jax.block_until_ready(states)
             seconds = (time.perf_counter() - begin) / n
-            longer = min(step.chunk, int(_PROBE_SECONDS / max(seconds, 1e-6)))
+            longer = min(step.chunk, int(most / max(seconds, 1e-6)))
             if longer < 2 * n:
                 break
             n = longer

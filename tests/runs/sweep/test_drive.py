@@ -7,13 +7,14 @@ import socket
 
 import pytest
 
-from activjax.runs.errors import StorageError
+from activjax.runs.errors import ConfigError, StorageError
 from activjax.runs.sweep import launch, plan, records, tasks
 from activjax.runs.sweep.compile_cache import CompileCache
 from activjax.runs.sweep.drive import Driver, Limits
 from activjax.runs.sweep.engines import Options, _local as local
 from activjax.runs.sweep.folder import SweepFolder
 from activjax.runs.sweep.groups import Groups
+from activjax.runs.sweep.ready import Ready
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import Hello, executor, perform
 
@@ -320,3 +321,106 @@ def test_a_probe_that_goes_wrong_in_our_code_is_told_by_the_batches(drive):
         Scripted.poll = original
     assert not failed(folder)
     assert [len(t.cells) for t in engine.ran] == [1] * 8
+
+
+def plan_of(tiny, tmp_path, text, experiment=None):
+    if experiment:
+        (tiny / "given.py").write_text(experiment)
+    (tiny / "s.yaml").write_text(text)
+    found = plan.load(tiny / "s.yaml")
+    folder = SweepFolder(tmp_path / "runs" / "s" / found.id)
+    launch._describe(found, folder, Options())
+    return found, folder
+
+
+class Timed(Scripted):
+    """Tells each probe's time, in proportion to the number of steps, and what was begun when."""
+
+    def __init__(self, *args, slots=2):
+        super().__init__(*args)
+        self.slots, self.begun = slots, []
+
+    def poll(self, timeout):
+        if self.waiting and self.waiting[0].kind == tasks.PROBE:
+            task = self.waiting.popleft()
+            assert bool(task.timing) == (self.slots > 1)
+            self.begun.append("probe")
+            found = {"width": 2}
+            if task.timing:
+                found["cell_seconds"] = task.cells[0].config["steps"] * 0.1
+            return [Event(task.id, tasks.PROBED, found)]
+        return super().poll(timeout)
+
+    def done(self, task, without=()):
+        self.begun.append(task.cells[0].config["steps"])
+        return super().done(task, without)
+
+
+STEPS = "experiment: drill.py\nseeds: 2\nsweep: {grid: {steps: [4, 8, 6], lr: [0.1, 0.2]}}\n"
+
+
+def test_what_takes_longest_comes_first(tiny, tmp_path):
+    found, folder = plan_of(tiny, tmp_path, STEPS)
+    engine = Timed(folder, 2)
+    Driver(folder, found, engine, Limits(None, None, 16), Silent()).run()
+    # four tasks are with the engine: by the last probe's end it has the first group's; from then
+    # on the longest is next
+    assert engine.begun == ["probe"] * 3 + [4, 4, 8, 8, 6, 6]
+    assert not failed(folder)
+
+
+def test_with_one_place_nothing_is_timed_and_the_order_is_the_plans(tiny, tmp_path):
+    found, folder = plan_of(tiny, tmp_path, STEPS)
+    engine = Timed(folder, 2, slots=1)
+    Driver(folder, found, engine, Limits(None, None, 16), Silent()).run()
+    assert [s for s in engine.begun if s != "probe"] == [4, 4, 8, 8, 6, 6]
+    assert not failed(folder)
+
+
+GUESSED = """
+import dataclasses
+@dataclasses.dataclass(frozen=True)
+class Config:
+    a: int = 0
+def main(config, out): raise AssertionError("not run here")
+def cost(config): return {body}
+"""
+
+
+def test_an_experiment_may_say_what_takes_longest(tiny, tmp_path):
+    text = "experiment: given.py\nsweep: {grid: {a: [3, 1, 4, 5, 9, 2, 6]}}\n"
+    found, folder = plan_of(tiny, tmp_path, text, GUESSED.format(body="(config.a % 5) ** 2"))
+    engine = Scripted(folder, 2)
+    Driver(folder, found, engine, Limits(None, None, 16), Silent()).run()
+    order = [task.cells[0].config["a"] for task in engine.ran]
+    assert order == [4, 9, 3, 2, 1, 6, 5], "by what it guesses, equal ones as planned"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("-1", "cost\\(config\\) returned -1, expected a number of at least 0"),
+        ("float('nan')", "cost\\(config\\) returned nan"),
+        ("float('inf')", "cost\\(config\\) returned inf"),
+        ("None", "cost\\(config\\) raised:(.|\n)*TypeError"),
+        ("config.b", "cost\\(config\\) raised:(.|\n)*no attribute 'b'"),
+    ],
+)
+def test_a_guess_that_is_none_is_refused_before_anything_is_run(tiny, body, told):
+    (tiny / "given.py").write_text(GUESSED.format(body=body))
+    (tiny / "s.yaml").write_text("experiment: given.py\nsweep: {grid: {a: [1, 2]}}\n")
+    with pytest.raises(ConfigError, match=told):
+        plan.load(tiny / "s.yaml")
+
+
+def test_what_was_begun_goes_on_before_what_takes_longer():
+    ready = Ready()
+    task = lambda name: Task(name, tasks.BATCH, (), 1)  # noqa: E731
+    ready.put(task("short"), 1.0)
+    ready.put(task("long"), 3.0)
+    ready.put(task("long too"), 3.0)
+    ready.put(task("begun"), begun=True)
+    assert "begun" in ready
+    assert [ready.take().id for _ in range(4)] == ["begun", "long", "long too", "short"]
+    assert not ready
+    assert "begun" not in ready
