@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from activjax import _files
 from activjax.runs.errors import LockedError, StorageError
 from activjax.runs.result import Result, dumps, from_json
 
@@ -152,17 +153,8 @@ def write_text(path: Path, text: str) -> None:
     """
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two may write at once
-        with temporary.open("w", encoding="utf-8") as file:
+        with _files.whole(path) as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ ROOT = Path(activjax.__file__).parent
 
 #: Each layer may import itself and those above it; methods never one another.
 LAYERS = [
-    "hosts", "program", "transforms", "data", "models", "stats", "fit", "patterns", "training",
+    "_files", "hosts", "program", "transforms", "data", "models", "stats", "fit", "patterns",
+    "training",
 ]  # fmt: skip
 METHODS = ["regions", "zonotope", "membership", "codebooks", "introspection", "verify"]
 TOP = ["runs", "cli"]

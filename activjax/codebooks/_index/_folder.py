@@ -23,6 +23,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from activjax import _files
+
 FORMAT, VERSION = "activjax codes", 1
 META, MARK, SPILL, VIEW = "meta.json", "unfinished", "spill", "view"
 OWN = ("tokens.npy", "examples.npy", "vocabulary.npy", "vocabulary_offsets.npy")
@@ -76,8 +78,7 @@ def finish(path: Path, meta: dict[str, Any]) -> None:
     shutil.rmtree(path / SPILL)
     files = {name: os.path.getsize(path / name) for name in names(path, len(meta["sites"]))}
     for name in files:
-        with (path / name).open("rb") as file:
-            os.fsync(file.fileno())
+        _files.settle(path / name)
     write_json(path / META, {"format": FORMAT, "version": VERSION, **meta, "files": files})
     (path / MARK).unlink()
 
@@ -91,18 +92,9 @@ def names(path: Path, sites: int) -> list[str]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write a JSON file so that a kill leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with _files.whole(path) as file:
         json.dump(data, file, indent=1)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_meta(path: Path) -> dict[str, Any] | None:

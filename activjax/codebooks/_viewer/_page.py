@@ -6,13 +6,13 @@ import base64
 import hashlib
 import html
 import importlib.resources
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from activjax import _files
 from activjax.codebooks._index import Code, Index, open_index
 from activjax.codebooks._viewer import _blocks
 from activjax.codebooks._viewer._details import Details
@@ -61,14 +61,8 @@ def write_page(
         if value is not None and value < (name == "tokens"):
             raise ValueError(f"write_page: {name} is {value}, expected more")
     file = Path(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as out:
-            for part in _parts(index, title, contexts, tokens):
-                out.write(part)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _files.whole(file) as out:
+        out.writelines(_parts(index, title, contexts, tokens))
     return file
 
 

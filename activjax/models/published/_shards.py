@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from activjax import _files
 from activjax.models.published._options import read_json
 from activjax.models.published._safetensors import Stored, TensorFile, WeightsError, write
 from activjax.transforms._names import nearest
@@ -31,7 +32,7 @@ class Checkpoint:
     def __init__(self, folder: Path):
         self.folder = folder
         self.files: dict[str, TensorFile] = {}
-        for file in map(TensorFile, _files(folder)):
+        for file in map(TensorFile, _shards_of(folder)):
             for name in file.tensors:
                 if name in self.files:
                     raise WeightsError(
@@ -78,7 +79,7 @@ class Checkpoint:
         self.files[name].forget(name)
 
 
-def _files(folder: Path) -> list[Path]:
+def _shards_of(folder: Path) -> list[Path]:
     if (folder / SINGLE).is_file():  # before an index, as its library has it
         return [folder / SINGLE]
     index = folder / INDEX
@@ -161,9 +162,5 @@ def write_all(folder: Path, items: Iterable[Item], shard_bytes: int, finished: P
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file that has its name once it is whole."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", encoding="utf-8") as file:
+    with _files.whole(path) as file:
         file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

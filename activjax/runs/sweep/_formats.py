@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from activjax import _files
 from activjax.runs.errors import StorageError
 from activjax.runs.store import storing, write_text
 
@@ -97,11 +97,7 @@ def _field(value: Any) -> str:
 
 
 def _write_bytes(path: Path, data: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with _files.whole(path, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from activjax import _files
 from activjax.runs.result import Result, strict, to_json
 from activjax.runs.store import storing
 from activjax.runs.sweep.folder import SweepFolder
@@ -138,11 +139,7 @@ class Writer:
             _flush_to_disk([temporary for temporary, _ in pairs])
             for temporary, path in pairs:
                 temporary.replace(path)
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            _files.settle(folder)
         self._last = time.monotonic()
 
     def _prepare(self, folder: Path, record: dict[str, Any]) -> tuple[Path, Path]:
@@ -163,8 +160,4 @@ def _flush_to_disk(paths: list[Path]) -> None:
         finally:
             os.close(handle)
     for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _files.settle(path)

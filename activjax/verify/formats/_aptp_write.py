@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from activjax import _files
 from activjax.verify._problem import Case
 from activjax.verify._property import Clause
 from activjax.verify._tree import Leaf, Tree
@@ -29,15 +29,8 @@ def write_tree(tree: Tree, path: Path) -> None:
     if not tree.cases or len(tree.cases) != len(tree.leaves):
         raise ValueError(f"a proof of {len(tree.cases)} cases with {len(tree.leaves)} lists of "
                          "leaves; expected at least one case, and leaves for each")  # fmt: skip
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in _lines(tree))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with _files.whole(path) as file:
+        file.writelines(f"{line}\n" for line in _lines(tree))
 
 
 def _lines(tree: Tree) -> Iterator[str]:
