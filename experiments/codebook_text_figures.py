@@ -11,7 +11,6 @@ from codebook_text_concepts import SEARCHES, Searched
 from codebook_text_steering import ADDED, FOUND, RANDOM, REACH, WAYS, Outcome, Setting
 
 from activjax import stats
-from activjax.codebooks import wilson
 from activjax.runs import figures
 
 CAPTIONS = {
@@ -70,7 +69,7 @@ def concepts_figure(results: Mapping[str, Searched]) -> Any:
 def pooled(outcomes: Sequence[Outcome]) -> tuple[float, float, float, float]:
     """Share that shows the concept with its interval, and bits a byte, of all draws together."""
     shows = np.concatenate([one.shows for one in outcomes])
-    low, high = wilson(shows.sum(), len(shows))
+    low, high = stats.wilson(shows.sum(), len(shows))
     bits = float(np.mean([one.fluency() for one in outcomes]))
     return float(shows.mean()), float(low), float(high), bits
 

@@ -22,8 +22,8 @@ from codebook_text_models import MLP, Network
 from jaxtyping import Array, Bool, Float, Int
 
 import activjax as aj
-from activjax import codebooks, models, training
-from activjax.codebooks import Code, Index, wilson
+from activjax import codebooks, models, stats, training
+from activjax.codebooks import Code, Index
 
 FOUND, RANDOM, ADDED = "found codes", "random codes", "activation addition"
 #: Ways to put codes in place, and in how many codebooks: those of the best codes; None: in all.
@@ -80,7 +80,7 @@ class Outcome:
     def rate(self, rows: Any = slice(None)) -> tuple[float, float, float]:
         """Share that shows the concept, with Wilson's interval for so many prompts."""
         hits, n = float(self.shows[rows].sum()), len(self.shows[rows])
-        low, high = wilson(hits, n)
+        low, high = stats.wilson(hits, n)
         return hits / n, float(low), float(high)
 
     def fluency(self, rows: Any = slice(None)) -> float:

@@ -21,7 +21,6 @@ from activjax.codebooks._index import (
     reported_half as reported_half,
     token_table as token_table,
     topic_coverage as topic_coverage,
-    wilson as wilson,
 )
 from activjax.codebooks._init import init as init
 from activjax.codebooks._io import load as load, save as save

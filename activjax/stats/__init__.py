@@ -39,6 +39,7 @@ from activjax.stats._histogram import Histogram as Histogram, histogram as histo
 from activjax.stats._intervals import (
     mean_interval as mean_interval,
     ratio_interval as ratio_interval,
+    wilson as wilson,
 )
 from activjax.stats._moments import Moments as Moments, moments as moments
 from activjax.stats._reservoir import Sample as Sample, reservoir as reservoir

@@ -1,4 +1,4 @@
-"""Intervals around means of independent trials, and around ratios of their sums."""
+"""Intervals around means and shares of independent trials, and around ratios of their sums."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
+
+from activjax.stats._estimate import check_level
 
 
 def mean_interval(values: Any, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -23,8 +26,7 @@ def mean_interval(values: Any, *, level: float = 0.95) -> tuple[np.ndarray, np.n
     """
     from scipy.special import stdtrit
 
-    if not 0 < level < 1:
-        raise ValueError(f"mean_interval: level is {level}, expected a number in (0, 1)")
+    check_level(level, "mean_interval")
     x = np.asarray(values, np.float64)
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"mean_interval: values have shape {x.shape}, expected [n, ...], n >= 1")
@@ -57,8 +59,7 @@ def ratio_interval(
       ValueError: no units, as many of one as of the other there are not, a denominator that is not
         positive, or a level outside (0, 1).
     """
-    if not 0 < level < 1:
-        raise ValueError(f"ratio_interval: level is {level}, expected a number in (0, 1)")
+    check_level(level, "ratio_interval")
     a, b = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     if a.ndim != 1 or a.shape != b.shape or not len(a):
         raise ValueError(
@@ -73,3 +74,36 @@ def ratio_interval(
     ratios = a[picks].sum(1) / b[picks].sum(1)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return value, float(low), float(high)
+
+
+def wilson(hits: Any, n: Any, level: float = 0.95) -> Float64[np.ndarray, "*shape 2"]:
+    """The score interval of a share (Wilson 1927, "Probable inference").
+
+    Args:
+      hits, n: arrays of counts; `n` of 0 gives NaN.
+      level: coverage.
+
+    Returns:
+      `[..., 2]`, low and high.
+
+    Raises:
+      ValueError: a level outside (0, 1).
+    """
+    from scipy.special import ndtri
+
+    check_level(level, "wilson")
+    z = ndtri((1 + level) / 2)
+    hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
+    share = ratio(hits, n)
+    centre = share + ratio(z * z, 2 * n)
+    half = z * np.sqrt(ratio(share * (1 - share), n) + ratio(z * z, 4 * n * n))
+    width = 1 + ratio(z * z, n)
+    low = np.where(hits == 0, 0.0, (centre - half) / width)  # not the rounding of a zero
+    high = np.where(hits == n, 1.0, (centre + half) / width)
+    return np.where(np.isnan(share)[..., None], np.nan, np.stack([low, high], -1))
+
+
+def ratio(a: Any, b: Any) -> np.ndarray:
+    """`a / b`, NaN where `b` is 0."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b != 0)

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from activjax.codebooks._index import Code, Layout, find, labels, wilson, write_index
+from activjax.codebooks._index import Code, Layout, find, labels, write_index
+from activjax.stats import wilson
 from tests.codebooks.pages import batch, one_site, write
 
 
@@ -242,16 +242,3 @@ def test_equal_calls_give_equal_results(tmp_path):
     rng = np.random.default_rng(3)
     index = write(tmp_path / "c", [batch(rng, 20, 8)])
     assert find(index, "a|b") == find(index, "a|b") != find(index, "a|b", seed=1)
-
-
-def test_wilson():
-    # Wilson's interval for 8 of 10 by hand: (.8 + .1921 +- .2770) / 1.3841 with z = 1.95996
-    np.testing.assert_allclose(wilson(8, 10), [0.4902, 0.9433], atol=5e-5)
-    hits, n = np.array([0, 3, 10, 499]), np.array([10, 4, 10, 1000])
-    for level in (0.5, 0.95, 0.999):
-        wanted = [
-            binomtest(int(a), int(b)).proportion_ci(level, method="wilson") for a, b in zip(hits, n)
-        ]
-        # both are a dozen operations of doubles
-        np.testing.assert_allclose(wilson(hits, n, level), wanted, rtol=1e-12, atol=1e-15)
-    assert np.isnan(wilson(0, 0)).all()

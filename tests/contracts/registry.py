@@ -406,7 +406,7 @@ EXEMPT = {
         # of functions and streams: test_harvest.py
         "harvest", "Harvest", "HarvestState",
         # on the host, in float64: tests/stats
-        "MarchenkoPastur", "marchenko_pastur", "mean_interval", "ratio_interval",
+        "MarchenkoPastur", "marchenko_pastur", "mean_interval", "ratio_interval", "wilson",
         "Massive", "SparsityCurve", "massive_activations", "massive_table", "sparsity_curve",
         "Delong", "Estimate", "auprc", "auroc", "bootstrap", "delong", "ece", "fpr_at_tpr",
         "tpr_at_fpr",
@@ -439,7 +439,7 @@ EXEMPT = {
         # on the host and on disk: test_index.py, test_find.py, test_viewer.py
         "Code", "Found", "Hit", "Index", "IndexWriter", "Layout", "cooccurrence", "find", "index",
         "labels", "open_index", "reported_half", "save_view", "token_table", "topic_coverage",
-        "wilson", "write_page",
+        "write_page",
     },
     "introspection": {
         # functions of functions, of models and of trials: tests/introspection

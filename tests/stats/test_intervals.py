@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from activjax import stats
 
@@ -48,3 +49,16 @@ def test_a_ratio_of_sums_has_the_interval_of_its_units():
     for bad in (([], []), ([1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, 0.0])):
         with pytest.raises(ValueError, match="ratio_interval"):
             stats.ratio_interval(*bad)
+
+
+def test_wilson():
+    # Wilson's interval for 8 of 10 by hand: (.8 + .1921 +- .2770) / 1.3841 with z = 1.95996
+    np.testing.assert_allclose(stats.wilson(8, 10), [0.4902, 0.9433], atol=5e-5)
+    hits, n = np.array([0, 3, 10, 499]), np.array([10, 4, 10, 1000])
+    for level in (0.5, 0.95, 0.999):
+        wanted = [
+            binomtest(int(a), int(b)).proportion_ci(level, method="wilson") for a, b in zip(hits, n)
+        ]
+        # both are a dozen operations of doubles
+        np.testing.assert_allclose(stats.wilson(hits, n, level), wanted, rtol=1e-12, atol=1e-15)
+    assert np.isnan(stats.wilson(0, 0)).all()

@@ -7,7 +7,7 @@ from activjax.codebooks._index._halves import reported_half as reported_half
 from activjax.codebooks._index._labels import labels as labels
 from activjax.codebooks._index._layout import Code as Code, Layout as Layout
 from activjax.codebooks._index._open import Index as Index, open_index as open_index
-from activjax.codebooks._index._score import Score as Score, wilson as wilson
+from activjax.codebooks._index._score import Score as Score
 from activjax.codebooks._index._tables import (
     CoactiveRow as CoactiveRow,
     Coverage as Coverage,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+
+from activjax.stats import wilson
+from activjax.stats._intervals import ratio
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,6 @@ class Score:
     examples: int
 
 
-def wilson(hits: Any, n: Any, level: float = 0.95) -> Float64[np.ndarray, "*shape 2"]:
-    """The score interval of a share (Wilson 1927, "Probable inference").
-
-    Args:
-      hits, n: arrays of counts; `n` of 0 gives NaN.
-      level: coverage.
-
-    Returns:
-      `[..., 2]`, low and high.
-
-    Raises:
-      ValueError: a level outside (0, 1).
-    """
-    from scipy.special import ndtri
-
-    if not 0 < level < 1:
-        raise ValueError(f"wilson: level is {level}, expected a number in (0, 1)")
-    z = ndtri((1 + level) / 2)
-    hits, n = np.asarray(hits, np.float64), np.asarray(n, np.float64)
-    share = ratio(hits, n)
-    centre = share + ratio(z * z, 2 * n)
-    half = z * np.sqrt(ratio(share * (1 - share), n) + ratio(z * z, 4 * n * n))
-    width = 1 + ratio(z * z, n)
-    low = np.where(hits == 0, 0.0, (centre - half) / width)  # not the rounding of a zero
-    high = np.where(hits == n, 1.0, (centre + half) / width)
-    return np.where(np.isnan(share)[..., None], np.nan, np.stack([low, high], -1))
-
-
 def score(
     both: int, with_code: int, labelled: int, tokens: int, examples: int, level: float
 ) -> Score:
@@ -95,12 +68,6 @@ def score(
         int(tokens),
         int(examples),
     )
-
-
-def ratio(a: Any, b: Any) -> np.ndarray:
-    """`a / b`, NaN where `b` is 0."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b != 0)
 
 
 def _pair(interval: np.ndarray) -> tuple[float, float]:
