@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import activjax
@@ -17,11 +18,24 @@ def free_port():
         return s.getsockname()[1]
 
 
+def held_port():
+    """A port that nobody else is given while the socket is open; gRPC may still listen there.
+
+    Between the end of `free_port` and a process that listens lie seconds of imports, in which the
+    many connections of other jobs take ports from the same range.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
 class Job:
     """`count` processes with `devices` devices each, all started with the same command."""
 
     def __init__(self, count, command, cwd, devices=2, home=None, more=lambda i: {}):
-        port = free_port()
+        self._port = held_port()
+        port = self._port.getsockname()[1]
         home = home or Path(activjax.__file__).parents[1]
         environment = {
             **os.environ, "PYTHONPATH": str(home), "JAX_PLATFORMS": "cpu", "COLUMNS": "200",
@@ -45,15 +59,27 @@ class Job:
                 process.kill()
             process.wait()
             process.stdout.close()
+        self._port.close()
 
     def send(self, i, number=signal.SIGTERM):
         self.processes[i].send_signal(number)
 
-    def ended(self, seconds=150):
-        """Exit codes and what was said, Gloo's own lines left out."""
-        said = [p.communicate(timeout=seconds)[0] for p in self.processes]
-        plain = ["\n".join(x for x in s.splitlines() if "[Gloo]" not in x) for s in said]
-        return [p.returncode for p in self.processes], plain
+    def ended(self, seconds=300):
+        """Exit codes and what was said, Gloo's own lines left out.
+
+        All within `seconds`; else they are killed, and the error has what they have said.
+        """
+        until, late, said = time.monotonic() + seconds, [], []
+        for i, process in enumerate(self.processes):
+            try:
+                text, _ = process.communicate(timeout=max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(i)
+                process.kill()
+                text, _ = process.communicate()
+            said.append("\n".join(x for x in text.splitlines() if "[Gloo]" not in x))
+        assert not late, f"processes {late} had not ended after {seconds} s: {said}"
+        return [p.returncode for p in self.processes], said
 
 
 def sweeping(*arguments):

@@ -14,8 +14,11 @@ process everything here works and does nothing.
 
 from activjax.hosts._agree import (
     Elsewhere as Elsewhere,
+    Failed as Failed,
+    every as every,
     exchange as exchange,
     first as first,
+    here as here,
     wait as wait,
 )
 from activjax.hosts._arrays import (

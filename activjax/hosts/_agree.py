@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,6 +26,10 @@ _ERROR = "error"
 
 class Elsewhere(RuntimeError):
     """Another process has failed; says which and why."""
+
+
+class Failed(RuntimeError):
+    """What all processes were to do has failed on some; says on which and why, on all alike."""
 
 
 def exchange(message: Any = None, *, error: str | None = None) -> list[Any]:
@@ -55,22 +60,74 @@ def first(f: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return f()
-    outcome: tuple[bool, Any] = (True, None)
+    told, value, problem = "", None, None
     if jax.process_index() == 0:
         try:
-            outcome = (True, f())
+            value = f()
+            told = _packed((True, value))
         except Exception as error:
-            outcome = (False, error)
-    told = base64.b64encode(pickle.dumps(outcome)).decode() if jax.process_index() == 0 else ""
-    good, value = pickle.loads(base64.b64decode(exchange(told)[0]))
+            problem = error
+            told = _packed((False, _sendable(error)))
+    said = exchange(told)[0]
+    if problem is not None:
+        raise problem
+    if jax.process_index() == 0:
+        return value  # type: ignore[return-value]
+    good, value = pickle.loads(base64.b64decode(said))
     if not good:
         raise value
     return value
 
 
+def every(f: Callable[[], T], why: Callable[[Exception], str] = str) -> list[T]:
+    """What `f` returns on each process, in their order; where it raised on one, all raise.
+
+    `f` must not wait for other processes.
+
+    Args:
+        f: returns values that JSON can hold.
+        why: what to tell of an error.
+
+    Raises:
+        Failed: `f` raised on some; says on which, and why. With one process: what `f` raised.
+        Elsewhere: another process has failed before it came here.
+    """
+    if jax.process_count() == 1:
+        return [f()]
+    value, problem = None, None
+    try:
+        value = f()
+        json.dumps(value)
+    except Exception as error:
+        value, problem = None, error
+    said = exchange([value, None if problem is None else f"{here()}: {why(problem)}"])
+    if failed := [told for _, told in said if told is not None]:
+        raise Failed("; ".join(failed)) from problem
+    return [found for found, _ in said]
+
+
+def here() -> str:
+    """This process, for people: its number and its machine; "" where there is one only."""
+    several = jax.process_count() > 1
+    return f"process {jax.process_index()} on {socket.gethostname()}" if several else ""
+
+
 def wait() -> None:
     """Until every process is here. Raises `Elsewhere`."""
     exchange()
+
+
+def _packed(value: Any) -> str:
+    return base64.b64encode(pickle.dumps(value)).decode()
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error as it is where pickle gives it back, else its text: all must hear of it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _all(text: bytes) -> list[bytes]:

@@ -243,7 +243,8 @@ def saving(path: Path) -> Iterator[None]:
         with storing(path):
             yield
     except checkpoint.CheckpointError as error:
-        reason = str(error).rpartition(": ")[2]
-        full = any(word in reason for word in checkpoint.DISK_FULL)
-        text = disk_full(path, reason) if full else f"{error}; see whether the disk is in order"
+        full = any(word in error.reason for word in checkpoint.DISK_FULL)
+        text = (
+            disk_full(path, error.reason) if full else f"{error}; see whether the disk is in order"
+        )
         raise StorageError(text) from error

@@ -27,7 +27,7 @@ def cross_entropy(
 def _(primals: Any, tangents: Any) -> Any:
     logits, targets = primals
     loss = cross_entropy(logits, targets)
-    hit = _index(logits) == targets[..., None]
+    hit = _index(logits, targets) == _wide(targets)[..., None]
     log_total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     slope = jnp.exp(logits - log_total) - hit.astype(logits.dtype)
     moved = (slope * tangents[0]).sum(-1)
@@ -41,13 +41,21 @@ def is_top(logits: Float[Array, "*n classes"], targets: Int[Array, "*n"]) -> Boo
     """
     logits = jax.lax.stop_gradient(logits)
     own = jnp.take_along_axis(logits, targets[..., None], axis=-1, mode="clip")
-    behind = (logits < own) | ((logits == own) & (_index(logits) >= targets[..., None]))
+    after = _index(logits, targets) >= _wide(targets)[..., None]
+    behind = (logits < own) | ((logits == own) & after)
     return behind.all(axis=-1)
 
 
-def _index(logits: Array) -> Array:
-    return jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+def _index(logits: Array, targets: Array) -> Array:
+    """The number of each class, in the dtype of the targets, which does not mix with others."""
+    return jax.lax.broadcasted_iota(_wide(targets).dtype, logits.shape, logits.ndim - 1)
+
+
+def _wide(targets: Array) -> Array:
+    """As they are where every class has a number in their dtype, else int32."""
+    return targets if targets.dtype.itemsize >= 4 else targets.astype(jnp.int32)
 
 
 def _inside(logits: Array, targets: Array) -> Array:
+    targets = _wide(targets)
     return (targets >= 0) & (targets < logits.shape[-1])

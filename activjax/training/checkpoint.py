@@ -10,33 +10,39 @@ functions, each writes and reads the parts it has, and process 0 does the rest.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
+import glob
 import hashlib
 import json
-import logging
 import os
 import shutil
-import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from activjax import hosts
+from activjax.training import _orbax
 
-_TMP = "*.orbax-checkpoint-tmp*"
+_PART = ".orbax-checkpoint-tmp"  # ends the name of a folder that is being written
 _MANIFEST = "manifest.json"
+T = TypeVar("T")
 DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read; says which folder and what to do."""
+    """A checkpoint that cannot be written or read; says which folder and what to do.
+
+    Attributes:
+        reason: what went wrong and, of many processes, where; "" where the message says all.
+    """
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ def save(
     """
     folder = Path(folder)
     path = folder / f"{step:010d}"
-    save_tree(path, state, meta={**(meta or {}), "step": step})
+    _write(path.absolute(), state, {**(meta or {}), "step": step}, f"*{_PART}*")
     hosts.first(lambda: [_remove(folder / f"{old:010d}") for old in steps(folder)[:-keep]] and None)
     return path
 
@@ -114,6 +120,11 @@ def steps(folder: str | Path) -> list[int]:
 def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None) -> None:
     """Save one pytree at `path`, atomically, replacing what is there. Raises as `save`."""
     path = Path(path).absolute()
+    _write(path, tree, meta or {}, f"{glob.escape(path.name)}{_PART}*")
+
+
+def _write(path: Path, tree: Any, meta: dict[str, Any], left: str) -> None:
+    """`save_tree`, after what saves that were killed have left beside it is removed."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     arrays, entries = {}, []
     for i, (where, leaf) in enumerate(leaves):
@@ -123,14 +134,21 @@ def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None
             arrays[f"{i:05d}"] = stored
     arrays = arrays or {"none": np.zeros(1, np.uint8)}
 
+    part = path.with_name(path.name + _PART)
+
     def make_room() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(_TMP):  # of a save that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for old in path.parent.glob(left):
+            shutil.rmtree(old, ignore_errors=True)
+        part.mkdir()
+
+    def commit() -> None:
+        _orbax.merge(part)
         _remove(path)
+        part.rename(path)
 
     def describe(files: dict[str, list[Any]]) -> None:
-        manifest = {"leaves": entries, "files": files, "meta": meta or {}}
+        manifest = {"leaves": entries, "files": files, "meta": meta}
         with open(path / (_MANIFEST + ".tmp"), "w") as file:
             json.dump(manifest, file)
             file.flush()
@@ -138,15 +156,18 @@ def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None
         os.replace(file.name, path / _MANIFEST)
 
     try:
-        hosts.first(make_room)
-        with _quiet() as ocp:
-            ocp.save(path, arrays)
+        _first(make_room)
+        hosts.every(lambda: _orbax.write(part, arrays), _reason)
+        _first(commit)
         files = _digests(path)
-        hosts.first(lambda: describe(files))
+        _first(lambda: describe(files))
     except hosts.Elsewhere:  # not this checkpoint's: the other process says what
         raise
     except Exception as error:
-        raise CheckpointError(f"cannot write {path}: {_reason(error)}") from error
+        if hosts.index() == 0:  # all have ended: nobody writes there any more
+            shutil.rmtree(part, ignore_errors=True)
+        reason = _reason(error)
+        raise CheckpointError(f"cannot write {path}: {reason}", reason) from error
 
 
 def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -164,7 +185,7 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
     """
     path = Path(path).absolute()
     try:
-        manifest = hosts.first(lambda: json.loads((path / _MANIFEST).read_text()))
+        manifest = _first(lambda: json.loads((path / _MANIFEST).read_text()))
         _check_files(path, manifest)
     except hosts.Elsewhere:
         raise
@@ -207,22 +228,24 @@ def _check_files(path: Path, manifest: dict[str, Any]) -> None:
 
 def _load(path: Path, like: list[Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
     """The stored arrays: whole as numpy, or this process's parts of what lies on many hosts."""
-    problem, arrays = None, {}
-    try:
+    found = {}
+
+    def read() -> None:
         stored = {  # always said: what other devices have saved has their shardings
             f"{i:05d}": _stored_like(leaf, entry)
             for i, (leaf, entry) in enumerate(zip(like, entries))
             if 0 not in entry["shape"]
         }
-        with _quiet() as ocp:
-            arrays = ocp.load(path, stored) if stored else {}
+        if stored:
+            found.update(_orbax.read(path, stored))
+
+    try:
+        hosts.every(read, _reason)
+    except hosts.Elsewhere:
+        raise
     except Exception as error:
-        problem = error
-    said = hosts.exchange(None if problem is None else _reason(problem))
-    reason = next((text for text in said if text), None if problem is None else _reason(problem))
-    if reason is not None:
-        raise CheckpointError(f"checkpoint {path} is damaged ({reason})") from problem
-    return arrays
+        raise CheckpointError(f"checkpoint {path} is damaged ({_reason(error)})") from error
+    return found
 
 
 def _stored_like(leaf: Any, entry: dict[str, Any]) -> Any:
@@ -320,14 +343,18 @@ def _files(path: Path) -> list[Path]:
 
 def _digests(path: Path) -> dict[str, list[Any]]:
     """Name -> size and hash of every file; of many processes each reads its share."""
-    names = hosts.first(lambda: [p.relative_to(path).as_posix() for p in _files(path)])
-    index, count = hosts.part()
-    mine = {}
-    for name in names[index::count]:
-        with open(path / name, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
-            mine[name] = [file.tell(), digest.hexdigest()]
-    return {name: entry for of_one in hosts.exchange(mine) for name, entry in of_one.items()}
+    names = _first(lambda: [p.relative_to(path).as_posix() for p in _files(path)])
+
+    def share() -> dict[str, list[Any]]:
+        index, count = hosts.part()
+        mine = {}
+        for name in names[index::count]:
+            with open(path / name, "rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+                mine[name] = [file.tell(), digest.hexdigest()]
+        return mine
+
+    return {name: entry for of_one in hosts.every(share, _reason) for name, entry in of_one.items()}
 
 
 def _whole_digest(path: Path) -> str:
@@ -338,32 +365,25 @@ def _whole_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _first(f: Callable[[], T]) -> T:
+    """`hosts.first`, with errors that say on which process they were."""
+
+    def told() -> T:
+        try:
+            return f()
+        except Exception as error:
+            if not hosts.here():
+                raise
+            raise hosts.Failed(f"{hosts.here()}: {_reason(error)}") from error
+
+    return hosts.first(told)
+
+
 def _reason(error: BaseException) -> str:
     text = str(error)
+    if isinstance(error, hosts.Failed):
+        return text
     for known in DISK_FULL:
         if known in text:  # tensorstore wraps it in a page of C++ detail
             return known
     return (text.splitlines() or [type(error).__name__])[0][:200]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[Any]:
-    """Orbax, without the noise of its threads about an error that is raised anyway."""
-    log, hook = logging.getLogger("absl"), sys.unraisablehook
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                from orbax.checkpoint import v1 as ocp
-
-                yield ocp
-            except BaseException:
-                sys.unraisablehook = lambda _: None
-                time.sleep(0.05)  # its writers find their event loop closed
-                gc.collect()  # its abandoned coroutines warn when they are collected
-                raise
-    finally:
-        log.setLevel(level)
-        sys.unraisablehook = hook

@@ -14,6 +14,10 @@ def test_one_process():
     assert hosts.exchange({"a": 1}) == [{"a": 1}]
     assert hosts.first(lambda: 3) == 3
     hosts.wait()
+    assert hosts.every(lambda: 3) == [3]
+    assert hosts.here() == ""
+    with pytest.raises(ZeroDivisionError):
+        hosts.every(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         hosts.first(lambda: 1 // 0)
 

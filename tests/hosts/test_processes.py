@@ -56,6 +56,33 @@ try:
 except hosts.Elsewhere as error:
     heard = str(error)
 assert heard == ("" if i == 1 else "process 1: it broke"), heard
+
+
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")  # pickle does not give it back
+
+
+def odd():
+    raise Odd(1, 2)
+
+
+for f, kind in ((odd, Odd if i == 0 else RuntimeError), (lambda: print, None)):
+    try:
+        assert hosts.first(f) is print
+    except Exception as error:
+        assert type(error) is kind, error
+        assert "1 and 2" in str(error), error
+assert hosts.every(lambda: i) == list(range(n))
+for bad in ({1}, {0, 2}):  # all raise, and may go on together
+    try:
+        hosts.every(lambda: 1 // (i not in bad), lambda e: f"no {e}")
+    except hosts.Failed as error:
+        assert all((f"process {k} on " in str(error)) == (k in bad) for k in range(n)), error
+        assert "no integer division" in str(error), error
+    else:
+        raise SystemExit("every: what failed was not raised")
+assert hosts.here().startswith(f"process {i} on ")
 hosts.wait()
 print("good")
 """
@@ -68,6 +95,17 @@ def test_messages_and_errors_reach_every_process(tmp_path):
         codes, said = job.ended()
     assert codes == [0, 0, 0], said
     assert all(text.endswith("good") for text in said)
+
+
+@pytest.mark.slow
+def test_a_disk_that_refuses_one_process_is_heard_of_by_all(tmp_path):
+    def command(*where):
+        return (f"{HERE}/refusals.py", *where, tmp_path / "kept")
+
+    with Job(2, command, HERE, devices=2) as job:
+        codes, said = job.ended()
+    assert codes == [0, 0], said
+    assert all("good" in text for text in said)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import typing
@@ -149,6 +150,16 @@ def test_leftovers_of_a_killed_save_are_ignored_and_removed(tmp_path):
     assert not left.exists()
 
 
+def test_what_another_process_saves_beside_it_is_left_alone(tmp_path):
+    beside = tmp_path / "other.orbax-checkpoint-tmp"
+    own = tmp_path / "mine.orbax-checkpoint-tmp"  # of a save that was killed
+    beside.mkdir()
+    own.mkdir()
+    checkpoint.save_tree(tmp_path / "mine", small())
+    assert beside.exists()
+    assert not own.exists()
+
+
 def test_unwritable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write .*Not a directory"):
@@ -190,6 +201,20 @@ def test_orbax_is_imported_only_when_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_checkpoint_that_orbax_itself_has_saved(tmp_path):
+    """So they were until one process could no longer make the others wait."""
+    from orbax.checkpoint import v1
+
+    path = checkpoint.save(tmp_path, 1, small(1.0))
+    manifest = json.loads((path / "manifest.json").read_text())
+    shutil.rmtree(path)
+    leaves = enumerate(jax.tree.leaves(small(1.0)))
+    v1.save(path, {f"{i:05d}": checkpoint._encode(leaf)[0] for i, leaf in leaves})
+    manifest["files"] = checkpoint._digests(path)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert_same(checkpoint.restore(tmp_path, small()).state, small(1.0))
 
 
 def test_a_checkpoint_of_before_every_file_had_a_digest(tmp_path):

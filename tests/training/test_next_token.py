@@ -132,6 +132,31 @@ def test_the_top_is_the_first_of_equals():
     assert jax.jit(is_top)(logits, targets).tolist() == [True, False, True, False, False]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint32, np.int16, np.uint8])
+def test_targets_of_any_whole_dtype(dtype):
+    """300 classes: more than a uint8 can count; under strict promotion no two dtypes mix."""
+    logits = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
+    targets = np.asarray([0, 7, 255, 44])
+    logits[1, 7] = 9.0
+
+    @jax.jit
+    def all_of(x, t):
+        loss, slope = jax.value_and_grad(lambda x: cross_entropy(x, t).sum())(x)
+        return loss, slope, is_top(x, t), cross_entropy(x, t)
+
+    expected = all_of(logits, targets.astype(np.int32))
+    assert expected[2].tolist() == [False, True, False, False]
+    with jax.enable_x64(True):
+        found = all_of(jnp.asarray(logits), jnp.asarray(targets.astype(dtype)))
+        assert found[0].dtype == jnp.float32
+        if dtype is np.int64:
+            out = jnp.asarray([0, 300, -1, 2**32])  # the last is 0 where 32 bits are kept
+            lost = cross_entropy(jnp.asarray(logits), out)
+            assert np.isnan(lost).tolist() == [False, True, True, True]
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def bfloat16():
     model = tiny.decoder(dtype="bfloat16")  # its context is one less than a row
     params, optimiser = tiny.filled(model), training.adamw(3e-2, steps=20, warmup=2)

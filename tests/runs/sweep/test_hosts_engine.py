@@ -1,6 +1,7 @@
 """One program over several processes: equal to one process, through failures, stops and kills."""
 
 import json
+import resource
 import shutil
 import signal
 import time
@@ -13,7 +14,7 @@ import activjax
 from activjax.runs.sweep.folder import SweepFolder
 from tests.processes import Job, sweeping
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]  # jobs have limits of their own
 
 TINY = Path(__file__).parents[1] / "tiny"
 CELLS = ("sweep.grid.lr=[0.02, 0.05]", "seeds=6")
@@ -74,7 +75,8 @@ def test_equal_to_one_process(home, count, config, more):
         codes, said = job.ended()
     assert codes == [0] * count, said
     assert "report.html" in said[0]
-    assert not any(said[1:])
+    for text in said[1:]:  # XLA may complain of a slow machine
+        assert not any(word in text for word in (name, "Traceback", "report.html")), said
     many = folder_of(home, name)
     check_equal(inline(home, config, *more, name=name), many)
     runs = [many.record(c["id"])["run"] for c in many.cells]
@@ -132,6 +134,37 @@ def test_a_disk_that_is_full_for_one_process(home):
     with start(home, 2, *more) as job:
         codes, said = job.ended()
     assert codes == [0, 0], said
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_checkpoint_that_one_process_cannot_write_ends_all_and_is_gone_on_from(home, who):
+    """From its second checkpoint on; one of Orbax's barriers would wait for 20 minutes."""
+    name = f"refused-{who}"
+    # 8 s of steps at least, so that checkpoints come after the limit; rates at which nothing
+    # diverges, as 20000 times NaN are few bytes
+    more = (
+        "sweep.grid.lr=[0.00001, 0.00002]", "seeds=6", "model.size=20000", "sleep=0.02",
+        "steps=400", "checkpoint_seconds=0.5",
+    )  # fmt: skip
+    with start(home, 2, "s.yaml", f"name={name}", *more, "--out", "runs") as job:
+        until(job, home / "runs" / name, "*/batches/*/work/*/checkpoints/*/manifest.json")
+        limit = (100_000, resource.RLIM_INFINITY)  # a process's part of the states has 480 kB
+        resource.prlimit(job.processes[who].pid, resource.RLIMIT_FSIZE, limit)
+        codes, said = job.ended(60)
+    assert codes == [3, 3], said
+    for text in said:
+        assert f"the disk is full (process {who} on " in text, said
+        assert "work/all/checkpoints" in text.replace("\n", ""), said
+    folder = folder_of(home, name)
+    kept = [int(p.parent.name) for p in folder.path.glob("batches/*/work/*/checkpoints/*/m*.json")]
+    with start(home, 2, "s.yaml", f"name={name}", *more, "--out", "runs") as job:
+        codes, said = job.ended()
+    assert codes == [0, 0], said
+    assert f"continuing from step {max(kept)}" in said[0]
+    with start(home, 2, "s.yaml", f"name={name}", *more, "--out", "whole") as job:
+        codes, said = job.ended()
+    assert codes == [0, 0], said
+    assert values(folder) == values(folder_of(home, name, "whole"))  # to the bit: the same mesh
 
 
 def test_every_process_hears_of_a_wrong_config(home):

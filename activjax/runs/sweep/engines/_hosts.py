@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from activjax import hosts
-from activjax.runs.errors import EngineError, RunError, Stopped
+from activjax.runs.errors import EngineError, RunError, Stopped, StorageError
 from activjax.runs.sweep import tasks
 from activjax.runs.sweep.engines._inline import InlineEngine
 from activjax.runs.sweep.engines._options import Options
@@ -22,6 +22,10 @@ from activjax.runs.sweep.tasks import Task
 from activjax.runs.sweep.worker import Hello, executor, perform
 
 _FINE = (tasks.DONE, tasks.PROBED, tasks.CLAIMED, tasks.PAUSED)
+
+
+class _Over(StorageError):
+    """Why process 0 has ended, in the others: nobody waits for their answer."""
 
 
 class HostsEngine(InlineEngine):
@@ -72,9 +76,12 @@ def joined(options: Options) -> Iterator[bool]:
         yield leads
     except hosts.Elsewhere as error:
         raise EngineError(f"engine hosts: {error}") from error
+    except _Over:
+        raise
     except RunError as error:
+        storage = str(error) if isinstance(error, StorageError) else None
         with contextlib.suppress(hosts.Elsewhere):
-            hosts.exchange({"end": True}, error=None if leads else str(error))
+            hosts.exchange({"end": True, "storage": storage}, error=None if leads else str(error))
         raise
     except BaseException as error:
         hosts.exchange(error=f"{type(error).__name__}: {error}")
@@ -89,6 +96,7 @@ def follow(stopping: Callable[[], bool]) -> None:
 
     Raises:
         EngineError: this process or another cannot work.
+        StorageError: the sweep has ended, since the disk refuses, on whichever process.
     """
     work: Any = None
     while "end" not in (told := _said(None)):
@@ -96,6 +104,8 @@ def follow(stopping: Callable[[], bool]) -> None:
             work = _ready(Hello(**told["hello"]), lambda *_: None, stopping)
         else:
             _together(work, Task.from_json(told["task"]))
+    if told.get("storage"):
+        raise _Over(told["storage"])
 
 
 def _said(message: Any) -> Any:
@@ -124,8 +134,11 @@ def _together(work: Any, task: Task) -> tuple[str, dict[str, Any]]:
     if kind == tasks.ELSEWHERE:  # the other one has said how it ended
         return _other(data["message"])
     fine = kind in _FINE and "error" not in data
+    told = data
+    if kind == tasks.STORAGE:  # perhaps of this machine alone
+        told = {"message": f"{hosts.here()}: {data['message']}"}
     try:
-        hosts.exchange(error=None if fine else json.dumps([kind, data]))
+        hosts.exchange(error=None if fine else json.dumps([kind, told]))
     except hosts.Elsewhere as error:
         return _other(str(error))
     return kind, data
