@@ -46,7 +46,7 @@ class Batch:
         self.executor, self.task, self.path = executor, task, path
         self.folder, self.settings = executor.folder, executor.settings
         self.todo = [cell for cell in task.cells if cell.id in task.owes and cell.id not in done]
-        self.writer = records.Writer(self.folder)
+        self.writer = records.Writer(self.folder, self._kept)
         self.failed = False
         self.begin, self.compiled = time.monotonic(), 0.0
         self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -217,7 +217,10 @@ class Batch:
         if not self.settings.experiment.traced and hosts.index():
             return  # all processes ran its `main`; process 0 records it
         self.writer.add(record)
-        self.executor.tell(CELL, {"cell": cell.id, "status": record["status"]})
+
+    def _kept(self, record: dict[str, Any]) -> None:
+        """Only now: the driver takes it for progress that no crash undoes."""
+        self.executor.tell(CELL, {"cell": record["id"], "status": record["status"]})
 
     def _fail(self, cell: CellTask, kind: str, error: ExperimentError, work: Path | None) -> None:
         saved = work and work / "checkpoints"

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,16 @@ class Writer:
     """Writes records in groups: all are durable before the first is renamed to its place.
 
     A kill in between leaves whole records or none.
+
+    Args:
+        folder: the sweep's.
+        kept: called with every record once it is on the disk.
     """
 
-    def __init__(self, folder: SweepFolder):
-        self._folder = folder
+    def __init__(
+        self, folder: SweepFolder, kept: Callable[[dict[str, Any]], object] = lambda _: None
+    ):
+        self._folder, self._kept = folder, kept
         self._waiting: list[dict[str, Any]] = []
         self._last = time.monotonic()
 
@@ -141,6 +148,8 @@ class Writer:
                 temporary.replace(path)
             _files.settle(folder)
         self._last = time.monotonic()
+        for record in records:
+            self._kept(record)
 
     def _prepare(self, folder: Path, record: dict[str, Any]) -> tuple[Path, Path]:
         path = self._folder.record_path(record["id"])

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from activjax.runs.errors import ConfigError, StorageError
-from activjax.runs.sweep import launch, plan, records, tasks
+from activjax.runs.sweep import drive as drive_of, launch, plan, records, tasks
 from activjax.runs.sweep.compile_cache import CompileCache
 from activjax.runs.sweep.drive import Driver, Limits
 from activjax.runs.sweep.engines import Options, _local as local
@@ -254,6 +254,24 @@ def test_records_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="disk is full"):
         writer.flush()
     assert SweepFolder(tmp_path).recorded() == set()
+
+
+def test_a_cell_is_told_when_its_record_is_on_the_disk(tiny, tmp_path):
+    (tiny / "s.yaml").write_text("experiment: drill.py\nseeds: 3\n")
+    found = plan.load(tiny / "s.yaml")
+    folder, told = SweepFolder(tmp_path), []
+
+    def tell(kind, data):
+        if kind == tasks.CELL:
+            assert folder.record(data["cell"])["status"] == data["status"] == "done"
+            told.append(data["cell"])
+
+    hello = Hello(str(tmp_path), str(found.experiment.path), found.source, 1.0, "x", False, 1, "")
+    cells = tuple(drive_of._plain(found, cell) for cell in found.cells)
+    ids = tuple(cell.id for cell in cells)
+    work = executor(hello, tell, lambda: False)
+    assert perform(work, Task("b", tasks.BATCH, cells, 3, owes=ids)) == ("done", {})
+    assert tuple(told) == ids
 
 
 def test_half_a_compilation_is_not_passed_on(tmp_path):
