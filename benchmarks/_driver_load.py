@@ -26,21 +26,24 @@ class Nothing:
     """A scheduler that starts nothing: whoever measures plays the machines."""
 
     name = "none"
+    pulls, needs = True, {}
     ask_seconds, gather_seconds, grace_seconds = 1e9, 0.0, 0.0
 
     def __init__(self, slots: int):
         self.slots, self.most = slots, 2 * slots
 
-    def start(self, tickets: Sequence[str]) -> Mapping[str, str]:
-        return dict.fromkeys(tickets, "0")
+    def start(self, tickets: Sequence[str]) -> Sequence[str]:
+        return [str(i) for i in range(len(tickets))]
 
-    def take_over(self, jobs: Mapping[str, str]) -> set[str]:
+    def take_over(self, jobs: Iterable[str]) -> set[str]:
         return set()
 
-    def gone(self, tickets: Iterable[str]) -> Mapping[str, Any]:
+    def gone(self, jobs: Iterable[str]) -> Mapping[str, Any]:
         return {}
 
-    def cancel(self, tickets: Iterable[str]) -> None: ...
+    def cancel(self, jobs: Iterable[str]) -> None: ...
+
+    def withdraw(self, jobs: Iterable[str]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -56,7 +59,8 @@ def _task(i: int) -> Task:
 
 def looks() -> None:
     """One look with many tickets: quiet, with ten ends, and everything at once."""
-    print("\nthe driver's look: tickets, ms to offer one, ms of a quiet look, ms an end in a look")
+    print("\nthe driver's look: tickets; ms to offer one, to claim one, of a quiet look, "
+          "of an end in a look")  # fmt: skip
     for count in (100, 1000, 10_000):
         with tempfile.TemporaryDirectory() as scratch:
             hello = Hello(scratch, "e.py", "0", 60.0, "none", False, 1, scratch)
@@ -65,10 +69,14 @@ def looks() -> None:
             for i in range(count):
                 engine.submit(_task(i))
             offered = (time.perf_counter() - begin) / count
-            for _ in range(-(-count // 1000)):
-                engine._start_waiting()
-            assert len(engine._jobs) == count
-            for ticket in engine._jobs:
+            engine._start_jobs()
+            begin = time.perf_counter()
+            for i, ticket in enumerate(engine.spool.offered(engine._kind)):
+                assert engine.spool.claim(ticket, str(i))
+            claimed = (time.perf_counter() - begin) / count
+            engine._look()
+            assert len(engine._tickets) == count
+            for ticket in engine._tickets:
                 for kind in ("begun", tasks.CELL):
                     engine.spool.tell(ticket, Event("", kind, {"cell": "c", "status": "done"}))
             quiet = []
@@ -76,7 +84,7 @@ def looks() -> None:
                 begin = time.perf_counter()
                 engine._look()
                 quiet.append(time.perf_counter() - begin)
-            ending = list(engine._jobs)[: count // 2]
+            ending = list(engine._tickets)[: count // 2]
             for ticket in ending:
                 engine.spool.end(ticket, Event("", tasks.DONE))
             begin = time.perf_counter()
@@ -84,7 +92,8 @@ def looks() -> None:
             ends = (time.perf_counter() - begin) / len(ending)
             assert sum(event.kind == tasks.DONE for event in found) == len(ending)
             print(
-                f"  {count:6d}   {offered * 1e3:7.2f}   {np.median(quiet) * 1e3:7.2f}   "
+                f"  {count:6d}   {offered * 1e3:7.2f}   {claimed * 1e3:7.2f}   "
+                f"{np.median(quiet) * 1e3:7.2f}   "
                 f"{ends * 1e3:7.3f}",
                 flush=True,
             )

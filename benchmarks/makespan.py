@@ -24,7 +24,7 @@ from _schedule import Place, batches, bound, draw, play
 TAILS = ("lognormal:1", "lognormal:1.5", "lognormal:2", "pareto:1.5", "pareto:1.1")
 #: start-up as measured (`engines.py`), looks and gathering as the engines have them
 LOCAL = Place(2, start=3.0, batch=0.01)
-SLURM = Place(64, start=10.0, each=True, hear=5.25)
+SLURM = Place(64, start=10.0, hear=0.5, batch=0.05)
 RAY = Place(64, start=5.0, hear=0.45, batch=0.02)
 
 

@@ -44,7 +44,8 @@ def home(tmp_path_factory):
 
 
 def start(home, *arguments):
-    more = ("-m", "activjax.cli", "sweep", "s.yaml", *arguments, "--width", "4")
+    width = () if "--width" in arguments else ("--width", "4")
+    more = ("-m", "activjax.cli", "sweep", "s.yaml", *arguments, *width)
     return Job(1, lambda *_: more, home, home=home.parent)
 
 
@@ -102,6 +103,12 @@ def processes(word, home):
     return mine
 
 
+def jobs_of(folder):
+    """The jobs of submitit that a sweep has started, and the workers that they have."""
+    jobs = {p.name.partition("_")[0] for p in folder.path.glob("jobs/slurm/submitit/*_log.out")}
+    return jobs, list((folder.path / "logs").glob("*-0.txt"))
+
+
 CHECKPOINT = "*/batches/*/work/*/checkpoints/*/manifest.json"
 
 
@@ -122,6 +129,47 @@ def test_equal_to_local_workers(home, engine):
     if name == "slurm":  # the job's own log is found from the cell
         job = runs[0]["job"].split()[-1]
         assert (folder.path / "jobs/slurm/submitit" / f"{job}_0_log.out").is_file()
+
+
+@needs("submitit")
+def test_few_jobs_do_many_tickets_and_end_with_their_driver(home):
+    many = ("sweep.grid.lr={from: 0.01, to: 0.1, linear: 50}", "seeds=4", "steps=5")
+    more = ("name=many", *many, *SLURM, "--workers", 2, "--width", 1, "--out", "runs")
+    code, said = run(home, *more)
+    assert code == 0, said
+    folder = folder_of(home, "many")
+    assert len(folder.recorded()) == 200
+    jobs, workers = jobs_of(folder)
+    assert len(jobs) <= 4  # two; one more after each time that none was left for long
+    assert len(workers) <= 4
+    ran = {folder.record(cell["id"])["run"]["job"] for cell in folder.cells}
+    assert ran <= {f"slurm {job}" for job in jobs} | {f"local {job}" for job in jobs}
+    end = time.monotonic() + 10  # they see the stop, also those that would wait still
+    while processes("submitit.core._submit", home):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    shutil.rmtree(home / "runs" / "many")
+
+
+@needs("submitit")
+def test_a_stop_while_jobs_take_tickets(home):
+    many = ("sweep.grid.lr={from: 0.01, to: 0.1, linear: 15}", "seeds=4", "steps=5")
+    more = ("name=short", *many, *SLURM, "--workers", 2, "--width", 1, "--out", "runs")
+    with start(home, *more) as job:
+        until(job, home, "short", "*/cells/*.json")
+        job.send(0, signal.SIGTERM)
+        codes, said = job.ended()
+    assert codes[0] == 143, said
+    folder = folder_of(home, "short")
+    before = {cell: folder.record(cell) for cell in folder.recorded()}
+    assert 0 < len(before) < 60
+    assert list((folder.path / "jobs/slurm/tasks").iterdir()) == []
+    assert list((folder.path / "jobs/slurm/held").iterdir()) == []
+    code, said = run(home, *more)
+    assert code == 0, said
+    assert len(folder.recorded()) == 60
+    assert before.items() <= {c: folder.record(c) for c in folder.recorded()}.items()
+    shutil.rmtree(home / "runs" / "short")
 
 
 @needs("submitit")

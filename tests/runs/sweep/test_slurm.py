@@ -88,19 +88,54 @@ RESOURCES = "cpus=1,partition=short,setup=echo modules are loaded"
 
 
 def test_job_arrays_and_their_logs(home, cluster, undisturbed):
-    code, said = run(home, "name=long", *LONG, *SLURM, "--resources", RESOURCES)
+    more = ("--workers", 3, "--resources", RESOURCES)  # more than there are nodes
+    code, said = run(home, "name=long", *LONG, *SLURM[:2], *more, "--out", "runs")
     assert code == 0, said
     folder = folder_of(home, "long")
     assert numbers(folder) == undisturbed
-    arrays = [flags["array"] for flags in cluster.asked() if "array" in flags]
-    assert arrays
-    assert all(array.endswith("%2") for array in arrays)
-    assert {flags["partition"] for flags in cluster.asked()} == {"short"}
+    asked = cluster.asked()
+    # one for the probe, then two: they do all the batches, and one never gets a node
+    assert [flags.get("array") for flags in asked] == [None, "0-1%2"]
+    assert {flags["partition"] for flags in asked} == {"short"}
+    wait_for(lambda: not (cluster.jobs() or cluster.jobs("PENDING")))  # at once: none waits on
+    assert len(cluster.jobs("COMPLETED")) == 2
+    assert len(cluster.jobs("CANCELLED")) == 1
     for cell in folder.cells:
         job = record_of(folder, cell)["run"]["job"].removeprefix("slurm ")
         assert job in cluster.jobs("COMPLETED")
         assert (folder.path / "jobs/slurm/submitit" / f"{job}_0_log.out").is_file()
         assert "modules are loaded" in (cluster.path / f"{job}.log").read_text()
+
+
+def went_on(home, codes, said, undisturbed):
+    """The folder of a sweep that went on from a checkpoint, which no number tells of."""
+    assert codes[0] == 0, said
+    folder = folder_of(home, "long")
+    assert numbers(folder) == undisturbed
+    assert "continuing from step" in said[0]
+    assert {record_of(folder, c)["run"]["attempts"] for c in folder.cells} == {1}
+    return folder
+
+
+def last_batch(home):
+    """The checkpoints of the batch that was begun last, if it is not the first."""
+    logs = sorted((home / "runs/long").glob("*/batches/*/log.txt"), key=lambda p: p.stat().st_ctime)
+    saved = logs[-1].parent.glob("work/*/checkpoints/*/manifest.json") if len(logs) > 1 else ()
+    return list(saved)
+
+
+@pytest.mark.parametrize("by", ["warned", "preempt"])
+def test_a_machine_is_taken_away_with_its_third_ticket(home, cluster, undisturbed, monkeypatch, by):
+    monkeypatch.setenv("FAKE_SLURM_REQUEUES", "1")
+    with start(home, "name=long", *LONG, *SLURM[:2], "--workers", 1, "--out", "runs") as job:
+        until(job, home, "long", "*/cells/*.json")  # the probe and a batch are done
+        wait_for(lambda: last_batch(home))
+        (taken,) = cluster.jobs()
+        cluster.does(by, taken)
+        codes, said = job.ended(300)
+    went_on(home, codes, said, undisturbed)
+    assert len(cluster.asked()) == 1  # one job did it all
+    assert read(cluster, taken)["starts"] == 2
 
 
 @pytest.mark.parametrize("by", ["warned", "preempt", "fail"])
@@ -114,11 +149,7 @@ def test_a_machine_that_is_taken_away(home, cluster, undisturbed, monkeypatch, b
         taken = next(iter(cluster.jobs()))
         cluster.does(by, taken)
         codes, said = job.ended(300)
-    assert codes[0] == 0, said
-    folder = folder_of(home, "long")
-    assert numbers(folder) == undisturbed
-    assert "continuing from step" in said[0]
-    assert {record_of(folder, c)["run"]["attempts"] for c in folder.cells} == {1}
+    folder = went_on(home, codes, said, undisturbed)
     if by != "fail":
         assert read(cluster, taken)["starts"] == 2
     if by == "warned":
@@ -133,11 +164,30 @@ def read(cluster, name):
 
 def test_a_job_that_meets_its_time_limit_is_queued_again(home, cluster, undisturbed, monkeypatch):
     monkeypatch.setenv("FAKE_SLURM_MINUTE", "10")  # of 3 minutes, 2 until the warning
-    code, said = run(home, "name=long", *LONG, *SLURM, "--resources", "minutes=3")
+    # four batches of 6 s and more: the only job meets it, whatever the start takes
+    more = (*SLURM[:2], "--workers", 1, "--out", "runs", "--resources", "minutes=3")
+    code, said = run(home, "name=long", *LONG, *more)
     assert code == 0, said
     assert numbers(folder_of(home, "long")) == undisturbed
-    assert max(job["starts"] for job in cluster.jobs("COMPLETED").values()) > 1
+    # how it ends does not matter: a signal may have come when it had no ticket any more
+    assert max(job["starts"] for job in cluster.jobs("").values()) > 1
     assert cluster.jobs("TIMEOUT") == {}
+
+
+def test_a_cell_that_no_time_limit_lets_get_on_is_given_up(home, cluster, monkeypatch):
+    monkeypatch.setenv("FAKE_SLURM_MINUTE", "10")
+    monkeypatch.setenv("FAKE_SLURM_TELLS_END", "1")
+    more = ("trouble=hang", "bad=1.0", "seeds=1", "--resources", "minutes=3")
+    with start(home, "name=late", *more, *SLURM) as job:
+        codes, said = job.ended(380)
+    assert codes[0] != 0
+    folder = folder_of(home, "late")
+    (cell,) = folder.cells
+    error = record_of(folder, cell)["error"]
+    assert error["kind"] == "time", said
+    assert "met the time limit 3 times and got no further" in error["message"]
+    assert "--resources minutes=" in said[0]
+    assert sum(job["starts"] for job in cluster.jobs("").values()) >= 3
 
 
 def test_too_much_memory_is_said_of_the_job(home, cluster):
@@ -162,7 +212,8 @@ def test_a_driver_takes_over_and_a_second_one_leaves_it_alone(home, cluster, und
     assert "going on with" not in both[0]
     folder = folder_of(home, "long")
     assert numbers(folder) == undisturbed
-    assert cluster.jobs("CANCELLED") == {}
+    cancelled = cluster.jobs("CANCELLED").values()
+    assert [job["starts"] for job in cancelled] == [0] * len(cancelled)  # none that had begun
     assert (folder.path / "jobs/slurm-2").is_dir()
     shutil.rmtree(home / "runs")
     with start(home, *more) as job:

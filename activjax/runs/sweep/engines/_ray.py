@@ -17,7 +17,7 @@ from typing import Any
 
 from activjax.runs.errors import EngineError
 from activjax.runs.sweep.engines._options import Options
-from activjax.runs.sweep.engines._spool import Gone
+from activjax.runs.sweep.engines._scheduler import Gone
 from activjax.runs.sweep.engines._station import Station
 from activjax.runs.sweep.engines._tickets import Spool
 
@@ -45,6 +45,8 @@ class Ray:
     """
 
     name = "ray"
+    pulls = False  # its workers live on by themselves
+    needs: Mapping[str, Any] = {}  # no job outlives its driver
     ask_seconds = 0.2
     gather_seconds = 0.0
     grace_seconds = 5.0
@@ -104,19 +106,19 @@ class Ray:
             )
         return fit
 
-    def start(self, tickets: Sequence[str]) -> Mapping[str, str]:
+    def start(self, tickets: Sequence[str]) -> Sequence[str]:
         """One Ray task for each ticket."""
-        refs = {t: self._work.remote(str(self._spool.path), t) for t in tickets}
-        self._refs |= refs
-        return {ticket: ref.hex() for ticket, ref in refs.items()}
+        refs = [self._work.remote(str(self._spool.path), ticket) for ticket in tickets]
+        self._refs |= {ref.hex(): ref for ref in refs}
+        return [ref.hex() for ref in refs]
 
-    def take_over(self, jobs: Mapping[str, str]) -> set[str]:
+    def take_over(self, jobs: Iterable[str]) -> set[str]:
         """None: Ray ends the tasks of a driver that is gone."""
         return set()
 
-    def gone(self, tickets: Iterable[str]) -> Mapping[str, Gone]:
+    def gone(self, jobs: Iterable[str]) -> Mapping[str, Gone]:
         """Those that are over, with what Ray says of them."""
-        refs = {self._refs[ticket]: ticket for ticket in tickets}
+        refs = {self._refs[job]: job for job in jobs}
         if not refs:
             return {}
         try:
@@ -148,11 +150,14 @@ class Ray:
         taken = isinstance(error, (errors.NodeDiedError, errors.TaskCancelledError))
         return Gone("" if taken else "crash", f"its Ray worker ended: {text}")
 
-    def cancel(self, tickets: Iterable[str]) -> None:
+    def cancel(self, jobs: Iterable[str]) -> None:
         """End them, running or not."""
-        for ticket in tickets:
+        for job in jobs:
             with contextlib.suppress(Exception):
-                self._ray.cancel(self._refs[ticket], force=True)
+                self._ray.cancel(self._refs[job], force=True)
+
+    def withdraw(self, jobs: Iterable[str]) -> None:
+        """Every job of Ray's has a ticket: nothing to do."""
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""

@@ -6,85 +6,30 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from activjax.runs.errors import EngineError, StorageError
 from activjax.runs.sweep import tasks
+from activjax.runs.sweep.engines._crew import Crew
 from activjax.runs.sweep.engines._mounts import warning
-from activjax.runs.sweep.engines._tickets import BEGUN, Spool, own
+from activjax.runs.sweep.engines._pace import LATE, Pace
+from activjax.runs.sweep.engines._scheduler import Gone, Scheduler
+from activjax.runs.sweep.engines._tickets import BEGUN, DRIVER, LEFT, Spool, kind_of, own
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, Hello
 
 _FILES = 32  # news that one look opens, so that the metadata server is asked little
 _LOOK_SECONDS = 0.25
 _RETRY_SECONDS = 30.0  # after the scheduler has refused jobs while others run
-_STARTS = 3  # jobs that end before they begin, in a row, after which no more are started
-
-
-@dataclasses.dataclass(frozen=True)
-class Gone:
-    """A job that the scheduler says is over.
-
-    Attributes:
-        reason: `"crash"`, `"time"`, `"memory"`, or `""` where the machine was taken away: that is
-            nobody's fault, the task is started again.
-        message: in the scheduler's words.
-    """
-
-    reason: str
-    message: str
-
-
-class Scheduler(Protocol):
-    """What runs tickets on other machines.
-
-    Attributes:
-        name: of the engine.
-        slots: how many tasks can run at a time.
-        most: jobs that may be started or waiting in its queue.
-        ask_seconds: between two questions which jobs are over.
-        gather_seconds: tickets are kept this long, to be started together.
-        grace_seconds: until the end of a job that is over is visible here.
-    """
-
-    name: str
-    slots: int
-    most: int
-    ask_seconds: float
-    gather_seconds: float
-    grace_seconds: float
-
-    def start(self, tickets: Sequence[str]) -> Mapping[str, str]:
-        """Start a job for each ticket; returns ticket -> its name. Raises `EngineError`."""
-        ...
-
-    def take_over(self, jobs: Mapping[str, str]) -> set[str]:
-        """The tickets of a driver that is gone whose jobs wait or run: they are ours now."""
-        ...
-
-    def gone(self, tickets: Iterable[str]) -> Mapping[str, Gone]:
-        """Those whose jobs are over, however they ended."""
-        ...
-
-    def cancel(self, tickets: Iterable[str]) -> None:
-        """End their jobs at once."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the scheduler."""
-        ...
 
 
 @dataclasses.dataclass
-class _Job:
+class _Ticket:
     task: Task
-    slot: int
+    job: str  # the name of the one that has it
     begun: bool = False
     read: int = 0  # bytes of its news
-    over: float | None = None  # since when the scheduler says so
-    gone: Gone | None = None
 
 
 class SpoolEngine:
@@ -109,34 +54,35 @@ class SpoolEngine:
             self._scheduler = scheduler(self.spool)
             self._held = held.pop_all()
         self.name, self.slots = self._scheduler.name, self._scheduler.slots
-        self._hello = hello
-        self._jobs: dict[str, _Job] = {}
-        self._waiting: list[tuple[str, Task]] = []
-        self._since = self._asked = 0.0
+        self._hello, self._kind = hello, kind_of(hello, self._scheduler.needs)
+        self._waiting: dict[str, Task] = {}  # offered, and nobody has them
+        self._tickets: dict[str, _Ticket] = {}  # jobs have them
+        self._orphans: dict[str, _Ticket] = {}  # of the driver before, until they are submitted
+        self._crew = Crew(self._scheduler, self.spool, self._kind)
+        self._paces: dict[str, Pace] = collections.defaultdict(Pace)  # of tasks
+        self._wanted: float | None = None  # since when more jobs are
+        self._again = 0.0
         self._at = 0  # whose news are read next
-        self._free = collections.deque(range(2 * self.slots))
-        self._stopping, self._stillborn, self._again, self._say = False, 0, 0.0, say
+        self._stopping, self._say = False, say
         if told := warning(folder):
             say(told)
-        self._orphans = self._take_over(say)
+        self._take_over()
 
     def submit(self, task: Task) -> None:
-        """Start a task, or go on with the job that a driver before had for it."""
+        """Offer a task, or go on with the job that a driver before had for it."""
         for ticket, orphan in self._orphans.items():
-            same = dataclasses.replace(orphan, attempt=task.attempt)
+            same = dataclasses.replace(orphan.task, attempt=task.attempt)
             if same == task:
                 del self._orphans[ticket]
-                self._jobs[ticket] = _Job(task, self._slot())
+                self._tickets[ticket] = _Ticket(task, orphan.job)
                 return
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting.append((self.spool.offer(self._hello, task), task))
+        self._waiting[self.spool.offer(self._hello, task, self._kind)] = task
 
     def poll(self, timeout: float) -> list[Event]:
         """What has happened. Raises `EngineError` and `StorageError`."""
         until = time.monotonic() + timeout
         while True:
-            self._start_waiting()
+            self._start_jobs()
             found = self._look()
             left = until - time.monotonic()
             if found or left <= 0:
@@ -149,76 +95,118 @@ class SpoolEngine:
         self.spool.stop()
 
     def close(self) -> None:
-        """End everything that is still there at once."""
+        """End everything that is still there at once; jobs without a task end by themselves."""
         try:
-            if self._jobs or self._orphans:
-                self._scheduler.cancel([*self._jobs, *self._orphans])
+            with contextlib.suppress(StorageError):
+                self.spool.stop()
+                self._see_taken()
+            busy = self._busy()
+            if busy:
+                self._scheduler.cancel(sorted(busy))
+            if idle := self._crew.names() - busy:
+                self._scheduler.withdraw(sorted(idle))
         finally:
             self._scheduler.close()
             self._held.close()
 
-    def _take_over(self, say: Callable[[str], object]) -> dict[str, Task]:
-        jobs = self.spool.unended()
-        ours = self._scheduler.take_over({ticket: job for ticket, job in jobs.items() if job})
-        found = {}
-        for ticket in sorted(ours):
-            try:
-                found[ticket] = self.spool.task(ticket)[1]
-            except (StorageError, ValueError, KeyError, TypeError):  # of other sources
-                self._scheduler.cancel([ticket])
-        for ticket in set(jobs) - ours:
+    def _take_over(self) -> None:
+        """Go on with the jobs of the driver before, and take back what none of them has."""
+        jobs, holders = self.spool.jobs(), self.spool.holders()
+        alive = self._scheduler.take_over({*jobs, *holders.values()} - {"", DRIVER})
+        for ticket, job in holders.items():
+            if not job and not self.spool.claim(ticket, DRIVER):
+                job = self.spool.holder(ticket)  # taken just now
+            if job in alive and self.spool.wants(ticket):
+                try:
+                    self._orphans[ticket] = _Ticket(self.spool.task(ticket)[1], job)
+                    continue
+                except (StorageError, ValueError, KeyError, TypeError):  # of other sources
+                    self._scheduler.cancel([job])
+                    alive.discard(job)
             self.spool.forget(ticket)
-        if found:
-            say(f"{self.name}: going on with {len(found)} jobs of a driver that has ended")
-        return found
+        busy = self._busy()
+        for job in sorted(alive):
+            if job in busy or jobs.get(job) == self._kind:
+                self._crew.add(job, jobs.get(job, ""))
+        if idle := alive - self._crew.names():  # they would take none of our tickets
+            self._scheduler.cancel(sorted(idle))
+        for job in set(jobs) - self._crew.names():
+            self.spool.leave(job, jobs[job])
+        if count := len(self._crew):
+            self._say(f"{self.name}: going on with {count} jobs of a driver that has ended")
 
-    def _slot(self) -> int:
-        return self._free.popleft() if self._free else 0
+    def _busy(self) -> set[str]:
+        """The jobs that have a ticket."""
+        return {ticket.job for ticket in (*self._tickets.values(), *self._orphans.values())}
 
-    def _start_waiting(self) -> None:
-        now = time.monotonic()
-        due = now - self._since >= self._scheduler.gather_seconds
-        idle = not self._jobs
-        if now < self._again and not idle:
+    def _start_jobs(self) -> None:
+        """Start jobs for the tickets that those there are will not take at once."""
+        now, tickets, idle = time.monotonic(), list(self._waiting), not self._crew
+        count = 0
+        if tickets and not self._stopping and (now >= self._again or idle):
+            free = len(self._crew.idle(self._busy()))
+            count = min(len(tickets) - free, self._scheduler.most - len(self._crew))
+        if count <= 0:
+            self._wanted = None
             return
-        if self._waiting and not self._stopping and (due or idle or len(self._waiting) >= 1000):
-            room = max(0, self._scheduler.most - len(self._jobs))
-            waiting, self._waiting = self._waiting[:room], self._waiting[room:]
-            if not waiting:
-                return
-            try:
-                held = self._scheduler.start([ticket for ticket, _ in waiting])
-            except EngineError as error:
-                if idle:
-                    raise
-                # its limit of jobs, or it is being started anew: what runs goes on
-                self._waiting, self._again = waiting + self._waiting, now + _RETRY_SECONDS
-                self._say(f"{error}; tried again in {_RETRY_SECONDS:g} s")
-                return
-            self.spool.hold(held)
-            self._jobs |= {ticket: _Job(task, self._slot()) for ticket, task in waiting}
+        self._wanted = self._wanted or now
+        if self._crew and now - self._wanted < self._scheduler.gather_seconds:
+            return
+        self._wanted = None
+        try:
+            names = self._crew.start(tickets[:count])
+        except EngineError as error:
+            if not self._crew:
+                raise
+            # its limit of jobs, or it is being started anew: what runs goes on
+            self._again = now + _RETRY_SECONDS
+            self._say(f"{error}; tried again in {_RETRY_SECONDS:g} s")
+            return
+        if not self._scheduler.pulls:
+            for ticket, name in zip(tickets, names):
+                self.spool.claim(ticket, name)
+                self._tickets[ticket] = _Ticket(self._waiting.pop(ticket), name)
 
     def _look(self) -> list[Event]:
         found = []
         if self._stopping:
             found += self._take_back()
-        if self._jobs:
-            for ticket in self.spool.ended() & set(self._jobs):
+        self._see_taken()
+        if self._tickets:
+            for ticket in self.spool.ended() & set(self._tickets):
                 found += self._ended(ticket)
             found += self._read_news()
-            found += self._ask()
-        return found
+        return [*found, *self._over()]
+
+    def _see_taken(self) -> None:
+        if self._scheduler.pulls and self._waiting:
+            for ticket in self.spool.held() & set(self._waiting):
+                self._taken(ticket)
+
+    def _taken(self, ticket: str) -> None:
+        """A job has taken a ticket."""
+        name = self.spool.holder(ticket)
+        if not name:  # listed, and not readable yet
+            return
+        self._crew.add(name)  # its driver may have been killed before it could keep the name
+        self._tickets[ticket] = _Ticket(self._waiting.pop(ticket), name)
 
     def _take_back(self) -> list[Event]:
         """Tasks that no machine has taken are not worth waiting for."""
-        found = [Event(task.id, tasks.STOPPED) for _, task in self._waiting]
-        for ticket, _ in self._waiting:
-            self.spool.forget(ticket)
-        self._waiting = []
+        found = []
+        for ticket in list(self._waiting):
+            if self.spool.claim(ticket, DRIVER):
+                found.append(Event(self._waiting.pop(ticket).id, tasks.STOPPED))
+                self.spool.forget(ticket)
+            else:
+                self._taken(ticket)
         found += self._read_news(every=True)  # says which have begun
-        idle = [ticket for ticket, job in self._jobs.items() if not job.begun]
+        if self._scheduler.pulls:
+            self._crew.withdraw()
+            return found
+        idle = [ticket for ticket, had in self._tickets.items() if not had.begun]
         if idle:
-            self._scheduler.cancel(idle)
+            self._scheduler.cancel([self._tickets[ticket].job for ticket in idle])
         for ticket in idle:
             found.append(Event(self._drop(ticket).task.id, tasks.STOPPED))
         return found
@@ -229,66 +217,94 @@ class SpoolEngine:
             return []
         if end.kind == BROKEN:
             raise EngineError(end.data["message"])
-        job = self._jobs[ticket]
-        news = self._news_of(ticket, job)
-        self._drop(ticket)
-        return [*news, Event(job.task.id, end.kind, end.data, job.slot)]
+        news, slot = self._news_of(ticket), self._crew.slot(self._tickets[ticket].job)
+        task = self._drop(ticket).task
+        if end.kind != tasks.STOPPED:
+            self._paces.pop(task.id, None)
+        return [*news, Event(task.id, end.kind, end.data, slot)]
 
-    def _drop(self, ticket: str) -> _Job:
-        job = self._jobs.pop(ticket)
-        self._free.append(job.slot)
+    def _drop(self, ticket: str) -> _Ticket:
+        had = self._tickets.pop(ticket)
         self.spool.forget(ticket)
-        return job
+        if not self._scheduler.pulls:
+            self._crew.forget(had.job)
+        return had
 
     def _read_news(self, every: bool = False) -> list[Event]:
-        tickets = list(self._jobs)
+        tickets = list(self._tickets)
         if not every and len(tickets) > _FILES:  # some at a time, in turn
             begin = self._at % len(tickets)
             self._at = begin + _FILES
             tickets = (tickets + tickets)[begin : begin + _FILES]
-        return [event for t in tickets for event in self._news_of(t, self._jobs[t])]
-
-    def _news_of(self, ticket: str, job: _Job) -> list[Event]:
-        said, job.read = self.spool.news(ticket, job.read)
-        if said:
-            job.begun, self._stillborn = True, 0
-        known = [event for event in said if event.kind != BEGUN]
-        return [Event(job.task.id, event.kind, event.data, job.slot) for event in known]
-
-    def _ask(self) -> list[Event]:
-        """Find the jobs that are over and have not said how they ended."""
-        now = time.monotonic()
-        if now - self._asked < self._scheduler.ask_seconds:
-            return []
-        self._asked = now
-        gone = self._scheduler.gone(list(self._jobs))
-        for ticket, job in self._jobs.items():
-            job.gone = gone.get(ticket)  # a job may be queued again
-            job.over = None if job.gone is None else job.over or now
-        found = []
-        for ticket, job in list(self._jobs.items()):
-            if job.over is None or now - job.over < self._scheduler.grace_seconds:
-                continue
-            if self.spool.how(ticket) is not None:
-                found += self._ended(ticket)
-            else:
-                found += [*self._news_of(ticket, job), self._lost(ticket, job)]
+        found = [event for ticket in tickets for event in self._news_of(ticket)]
+        for ticket in tickets:
+            had = self._tickets[ticket]
+            if self._paces[had.task.id].times >= LATE:
+                self._scheduler.cancel([had.job])  # it has been queued again
+                self.spool.leave(had.job, self._kind)
+                found.append(self._late(ticket))
+                self._crew.forget(had.job)
         return found
 
-    def _lost(self, ticket: str, job: _Job) -> Event:
+    def _news_of(self, ticket: str) -> list[Event]:
+        had, found = self._tickets[ticket], []
+        pace, slot = self._paces[had.task.id], self._crew.slot(had.job)
+        said, had.read = self.spool.news(ticket, had.read)
+        if said:
+            had.begun = True
+            self._crew.heard(had.job)
+        for kind, data in ((event.kind, event.data) for event in said):
+            pace.hear(kind, data)
+            if kind == LEFT:
+                if data["limit"]:
+                    pace.limit()
+                found.append(Event(had.task.id, tasks.SAY, {"text": data["text"]}, slot))
+            elif kind != BEGUN:
+                found.append(Event(had.task.id, kind, data, slot))
+        return found
+
+    def _over(self) -> list[Event]:
+        """What becomes of the tickets of jobs that are over."""
+        found = []
+        for name, job in self._crew.over().items():
+            gone = job.gone
+            assert gone is not None
+            for ticket in [t for t, had in self._tickets.items() if had.job == name]:
+                if self.spool.how(ticket) is not None:
+                    found += self._ended(ticket)
+                else:
+                    found += [*self._news_of(ticket), self._lost(ticket, gone)]
+            for ticket in [t for t, had in self._orphans.items() if had.job == name]:
+                del self._orphans[ticket]
+                self.spool.forget(ticket)
+            self._crew.bury(name, job)
+        return found
+
+    def _lost(self, ticket: str, gone: Gone) -> Event:
+        """What becomes of a ticket whose job is over."""
+        had = self._tickets[ticket]
+        task, slot = had.task, self._crew.slot(had.job)
+        if gone.reason == "time":  # without a warning, or too late to be queued again
+            self._paces[task.id].limit()
+            if self._paces[task.id].times >= LATE:
+                return self._late(ticket)
         self._drop(ticket)
-        assert job.gone is not None
-        if job.gone.reason == "crash" and not job.begun:
-            self._stillborn += 1
-            if self._stillborn >= _STARTS:  # not the task's fault: none gets so far
-                raise EngineError(
-                    f"engine {self.name}: {_STARTS} jobs ended before they began, the last one: "
-                    f"{job.gone.message}; what is done is safe, the same command goes on"
-                )
-        if not job.gone.reason:
-            return Event(job.task.id, tasks.STOPPED, {"message": job.gone.message}, job.slot)
-        data = {
-            "reason": job.gone.reason, "message": job.gone.message, "finishing": None,
-            "traceback": None,
-        }  # fmt: skip
-        return Event(job.task.id, tasks.LOST, data, job.slot)
+        if gone.reason in ("", "time") or (self._stopping and gone.reason == "crash"):
+            return Event(task.id, tasks.STOPPED, {"message": gone.message}, slot)
+        return _lost(task, gone.reason, gone.message, slot)
+
+    def _late(self, ticket: str) -> Event:
+        """Give up a task that no time limit lets get any further."""
+        slot = self._crew.slot(self._tickets[ticket].job)
+        task = self._drop(ticket).task
+        self._paces.pop(task.id, None)
+        message = (
+            f"its job met the time limit {LATE} times and got no further: give it more with "
+            "`--resources minutes=...`, or let it save more often"
+        )
+        return _lost(task, "time", message, slot)
+
+
+def _lost(task: Task, reason: str, message: str, slot: int) -> Event:
+    data = {"reason": reason, "message": message, "finishing": None, "traceback": None}
+    return Event(task.id, tasks.LOST, data, slot)

@@ -18,7 +18,7 @@ from typing import Any
 from activjax.runs.errors import EngineError
 from activjax.runs.sweep import tasks
 from activjax.runs.sweep.engines._local import LocalEngine
-from activjax.runs.sweep.engines._tickets import BEGUN, Spool
+from activjax.runs.sweep.engines._tickets import BEGUN, LEFT, Spool
 from activjax.runs.sweep.tasks import Event
 from activjax.runs.sweep.worker import BROKEN, Hello
 
@@ -85,11 +85,18 @@ class Station:
                     told = now
                 spool.tell(ticket, event)
 
-    def leave(self, spool: str, ticket: str, seconds: float) -> None:
-        """The machine is taken away: save a checkpoint, as far as the time allows."""
+    def leave(self, spool: str, ticket: str, seconds: float, limit: bool) -> None:
+        """The machine is taken away: save a checkpoint, as far as the time allows.
+
+        Args:
+            spool: its path.
+            ticket: that is worked on.
+            seconds: that it may take.
+            limit: whether it is because the job's time is up.
+        """
         with contextlib.suppress(Exception):
             text = f"{socket.gethostname()} is taken away; a checkpoint is saved"
-            Spool(Path(spool)).tell(ticket, Event("", tasks.SAY, {"text": text}))
+            Spool(Path(spool)).tell(ticket, Event("", LEFT, {"text": text, "limit": limit}))
         if self._engine is not None:
             self._engine.stop()
             self._engine.wait(seconds)

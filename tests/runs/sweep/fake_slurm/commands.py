@@ -108,10 +108,14 @@ def element(name):
         job = read(name)
         if job["state"] == "RUNNING":
             again = {"SLURM_RESTART_COUNT": str(job["starts"] - 1)} if job["starts"] > 1 else {}
-            environment = {**os.environ, **job["more"], **again, "SLURM_PROCID": "0"}
-            process = subprocess.Popen(["bash", "-c", job["text"]], cwd=job["cwd"],
-                                       env=environment, start_new_session=True)  # fmt: skip
             minute = float(os.environ.get("FAKE_SLURM_MINUTE", "60"))
+            end = time.time() + float(job["flags"]["time"]) * minute
+            environment = {**os.environ, **job["more"], **again, "SLURM_PROCID": "0"}
+            if os.environ.get("FAKE_SLURM_TELLS_END"):  # as a newer SLURM does
+                environment["SLURM_JOB_END_TIME"] = f"{end:.0f}"
+            process = subprocess.Popen(
+                ["bash", "-c", job["text"]], cwd=job["cwd"], env=environment, start_new_session=True
+            )
             word, _, before = job["flags"]["signal"].partition("@")
             limit = time.monotonic() + float(job["flags"]["time"]) * minute
             warn = limit - float(before) / 60 * minute
@@ -173,8 +177,10 @@ def wish(what, name):
 
 
 def scancel(*names):
+    states = ("PENDING",) if "--state=PENDING" in names else ("PENDING", "RUNNING")
     for name in names:
-        wish("cancel", name)
+        if not name.startswith("--") and read(name)["state"] in states:
+            wish("cancel", name)
 
 
 def scontrol(what, name):
