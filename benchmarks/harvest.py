@@ -11,7 +11,6 @@ the peak memory of the process for streams of 10^4 and 10^6 tokens.
 from __future__ import annotations
 
 import argparse
-import resource
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from _timing import Function, measure, show
 
 import activjax as aj
 from activjax import stats
+from activjax.runs import memory
 
 LAYERS, D, HIDDEN, TOKENS = 4, 512, 2048, 4096
 THRESHOLDS = (0.0, 0.5, 1.0, 2.0)
@@ -149,7 +149,7 @@ def peak(params: Any) -> None:
                 yield np.roll(block, i, axis=0)
 
         job(params, batches(), progress=False)
-        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        process = memory.peak() / 2**20
         print(
             f"  {tokens:9,d} tokens: peak of JAX's arrays {max(seen) / 2**20:6.1f} MiB, "
             f"of the process {process:6.0f} MiB"

@@ -19,7 +19,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import argparse
 import functools
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from activjax import models, training
+from activjax.runs import memory
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-5}
 SIZES: dict[str, dict[str, Any]] = {
@@ -92,7 +92,7 @@ def measure(name: str, options: dict[str, Any], data: int, table: bool) -> list[
     compiled = step.lower(state, (rows, rows)).compile()
     seconds = time.perf_counter() - begun
     plan = compiled.memory_analysis()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = memory.peak() / 2**30
     sizes = [place.nbytes(), place.nbytes(state), plan.temp_size_in_bytes]
     shown = [f"{n / 2**30:.2f}" for n in sizes]
     return [

@@ -6,13 +6,12 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from activjax.runs import memory
 from activjax.runs.config import RunConfig
 from activjax.runs.store import RunFolder
 
@@ -57,9 +56,7 @@ class Provenance:
         seconds = time.monotonic() - self._begin
         self._attempt.update(seconds=round(seconds, 3), ended=ended)
         self.data["wall_seconds"] = round(self._wall + seconds, 3)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak /= 1024 if sys.platform != "darwin" else 1024**2
-        self.data["peak_memory_mb"] = round(max(self._peak, peak), 1)
+        self.data["peak_memory_mb"] = round(max(self._peak, memory.peak() / 2**20), 1)
         self._folder.write_json("provenance.json", self.data)
 
 

@@ -11,6 +11,7 @@ from activjax import cli, data, models
 from activjax.runs import config as reader
 
 ROOT = Path(__file__).parent.parent.parent
+_MINUTES = 1800  # a limit for what hangs: two cores with much else to do need ten
 SMALL = {
     "quickstart": ["widths=[8]", "epochs=2", "seeds=2", "measure_epochs=[0]", "draws=2"],
     "lazy_neuron": ["widths=[16]", "epochs=2", "seeds=2", "measure_epochs=[0]"],
@@ -102,6 +103,7 @@ def test_every_config_is_here():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(_MINUTES)
 @pytest.mark.parametrize("name", SWEEPS)
 def test_sweep_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -118,12 +120,13 @@ def test_sweep_runs(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(_MINUTES)
 @pytest.mark.parametrize("name", SMALL)
 def test_config_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = ROOT / f"configs/{name}.yaml"
     assert cli.main(["run", str(config), *SMALL[name]]) == 0
-    (folder,) = (tmp_path / "runs").glob("*/*")
+    (folder,) = (tmp_path / "runs").glob("[!.]*/*")  # hidden: what runs keep for one another
     result = yaml.safe_load((folder / "result.json").read_text())
     assert result["status"] == "done"
     assert result["question"].endswith("?")
@@ -178,6 +181,7 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(_MINUTES)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_model_by_config(name, home, capsys):
     config = str(ROOT / f"configs/{name}.yaml")

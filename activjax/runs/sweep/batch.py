@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from activjax import hosts
-from activjax.runs import contract, store
+from activjax.runs import contract, memory, store
 from activjax.runs.case import CaseRecord, finish
 from activjax.runs.cells import Cells
 from activjax.runs.errors import ExperimentError, RunError, Stopped
@@ -22,7 +22,7 @@ from activjax.runs.launch import joined
 from activjax.runs.out import Out
 from activjax.runs.programs import Programs
 from activjax.runs.result import dumps, to_json
-from activjax.runs.sweep import memory, records
+from activjax.runs.sweep import records
 from activjax.runs.sweep.records import CellTask
 from activjax.runs.sweep.tasks import CELL, FINISHING, SAY, STEP, Task
 from activjax.runs.train import Trained, Training

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import jax
 
 from activjax.runs.cells import Cells
+from activjax.runs.memory import available, resident
 from activjax.runs.programs import Programs
-from activjax.runs.sweep.memory import available, resident
 
 CPU_WIDTH = 16  # beyond it a program on CPU gains nothing, and a kill or a stop costs more
 _SHARE = 0.8  # of what is free; the rest is for what the compiler does not count

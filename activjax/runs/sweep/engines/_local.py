@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from activjax.runs import memory
 from activjax.runs.errors import EngineError
-from activjax.runs.sweep import memory, tasks
+from activjax.runs.sweep import tasks
 from activjax.runs.sweep.tasks import Event, Task
 from activjax.runs.sweep.worker import BROKEN, READY, Hello
 

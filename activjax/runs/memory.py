@@ -14,17 +14,28 @@ def resident(pid: int | None = None) -> int:
         pages = Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
-        if pid is not None:
-            return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return 0 if pid is not None else peak()
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has held."""
+    # `getrusage` starts with the peak of the process that started this one
+    found = _field("/proc/self/status", "VmHWM:")
+    if found is not None:
+        return found
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def available() -> int | None:
     """Bytes of memory that are free for programs; None where the system does not tell."""
+    return _field("/proc/meminfo", "MemAvailable:")
+
+
+def _field(path: str, name: str) -> int | None:
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
