@@ -179,8 +179,7 @@ class Training:
     def _saved_measurements(self) -> list[tuple[Path, list[int]]]:
         """Where measurements are, and of which steps: between two checkpoints, one folder."""
         found = []
-        names = [m.parent.name for m in self.seen.glob("[0-9]*/manifest.json")]
-        for name in hosts.first(lambda: sorted(names)):
+        for name in hosts.first(lambda: checkpoint.names(self.seen)):
             first, last = map(int, name.split("-"))
             steps = [s for s in self.programs.measure_at if first <= s <= last]
             found.append((self.seen / name, steps))

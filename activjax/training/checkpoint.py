@@ -3,9 +3,10 @@
 Orbax stores the arrays; here are the things it leaves open: every dtype and typed random keys
 round-trip bit for bit, a digest over every file finds damage before Orbax meets it, and the newest
 checkpoint that is whole is the one restored. A checkpoint `folder/<step>` is an Orbax folder of
-numpy arrays plus `manifest.json`, written last by a rename: without it the checkpoint does not
-exist. One process writes it; where one program runs on many hosts all of them call the same
-functions, each writes and reads the parts it has, and process 0 does the rest.
+numpy arrays plus `manifest.json`, written last: without it the checkpoint does not exist. Then it
+takes its name; where its writer was killed just before, it is read from where it was written. One
+process writes; where one program runs on many hosts all of them call the same functions, each
+writes and reads the parts it has, and process 0 does the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import dataclasses
 import glob
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -25,10 +25,9 @@ import jax
 import numpy as np
 
 from activjax import hosts
-from activjax.training import _orbax
+from activjax._files import whole
+from activjax.training import _orbax, _whole
 
-_PART = ".orbax-checkpoint-tmp"  # ends the name of a folder that is being written
-_MANIFEST = "manifest.json"
 T = TypeVar("T")
 DISK_FULL = ("No space left on device", "File too large", "Disk quota exceeded")
 
@@ -71,8 +70,10 @@ def save(
     """
     folder = Path(folder)
     path = folder / f"{step:010d}"
-    _write(path.absolute(), state, {**(meta or {}), "step": step}, f"*{_PART}*")
-    hosts.first(lambda: [_remove(folder / f"{old:010d}") for old in steps(folder)[:-keep]] and None)
+    _write(path.absolute(), state, {**(meta or {}), "step": step}, "*")
+    hosts.first(
+        lambda: [_whole.remove(folder / f"{old:010d}") for old in steps(folder)[:-keep]] and None
+    )
     return path
 
 
@@ -111,20 +112,22 @@ def restore(
 
 def steps(folder: str | Path) -> list[int]:
     """The steps that have a complete checkpoint, in increasing order."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.parent.name) for p in folder.glob(f"[0-9]*/{_MANIFEST}"))
+    return sorted(int(name) for name in names(folder) if name.isdigit())
+
+
+def names(folder: str | Path) -> list[str]:
+    """The names of the whole checkpoints in a folder, sorted."""
+    return _whole.names(Path(folder))
 
 
 def save_tree(path: str | Path, tree: Any, *, meta: dict[str, Any] | None = None) -> None:
     """Save one pytree at `path`, atomically, replacing what is there. Raises as `save`."""
     path = Path(path).absolute()
-    _write(path, tree, meta or {}, f"{glob.escape(path.name)}{_PART}*")
+    _write(path, tree, meta or {}, glob.escape(path.name))
 
 
-def _write(path: Path, tree: Any, meta: dict[str, Any], left: str) -> None:
-    """`save_tree`, after what saves that were killed have left beside it is removed."""
+def _write(path: Path, tree: Any, meta: dict[str, Any], pattern: str) -> None:
+    """`save_tree`, after what killed saves of names like `pattern` have left is removed."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     arrays, entries = {}, []
     for i, (where, leaf) in enumerate(leaves):
@@ -134,37 +137,31 @@ def _write(path: Path, tree: Any, meta: dict[str, Any], left: str) -> None:
             arrays[f"{i:05d}"] = stored
     arrays = arrays or {"none": np.zeros(1, np.uint8)}
 
-    part = path.with_name(path.name + _PART)
+    part = path.with_name(path.name + _whole.PART)
 
     def make_room() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(left):
-            shutil.rmtree(old, ignore_errors=True)
+        ends = (_whole.PART, _whole.OLD)
+        _whole.settle_all([old for end in ends for old in path.parent.glob(pattern + end)])
         part.mkdir()
 
-    def commit() -> None:
-        _orbax.merge(part)
-        _remove(path)
-        part.rename(path)
-
-    def describe(files: dict[str, list[Any]]) -> None:
+    def commit(files: dict[str, list[Any]]) -> None:
         manifest = {"leaves": entries, "files": files, "meta": meta}
-        with open(path / (_MANIFEST + ".tmp"), "w") as file:
+        with whole(part / _whole.MANIFEST) as file:
             json.dump(manifest, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(file.name, path / _MANIFEST)
+        _whole.take_name(path)
 
     try:
         _first(make_room)
         hosts.every(lambda: _orbax.write(part, arrays), _reason)
-        _first(commit)
-        files = _digests(path)
-        _first(lambda: describe(files))
+        _first(lambda: _orbax.merge(part))
+        files = _digests(part)
+        _first(lambda: commit(files))
     except hosts.Elsewhere:  # not this checkpoint's: the other process says what
         raise
     except Exception as error:
-        if hosts.index() == 0:  # all have ended: nobody writes there any more
+        # all have ended: nobody writes there; with a manifest it may be the only whole one
+        if hosts.index() == 0 and not (part / _whole.MANIFEST).exists():
             shutil.rmtree(part, ignore_errors=True)
         reason = _reason(error)
         raise CheckpointError(f"cannot write {path}: {reason}", reason) from error
@@ -183,9 +180,10 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         CheckpointError: missing, damaged, or of other leaves, shapes or dtypes than `like`.
     """
-    path = Path(path).absolute()
+    named = path = Path(path).absolute()
     try:
-        manifest = _first(lambda: json.loads((path / _MANIFEST).read_text()))
+        path = named.with_name(_first(lambda: _whole.place(named).name))
+        manifest = _first(lambda: json.loads((path / _whole.MANIFEST).read_text()))
         _check_files(path, manifest)
     except hosts.Elsewhere:
         raise
@@ -217,7 +215,7 @@ def load_tree(path: str | Path, like: Any) -> tuple[Any, dict[str, Any]]:
 def _check_files(path: Path, manifest: dict[str, Any]) -> None:
     """Raises `ValueError` where a file is not as it was written."""
     if "files" not in manifest:  # written before every file had a digest of its own
-        if hosts.first(lambda: _whole_digest(path)) != manifest["digest"]:
+        if hosts.first(lambda: _whole.digest(path)) != manifest["digest"]:
             raise ValueError("its files have changed since it was written")
         return
     found, wanted = _digests(path), manifest["files"]
@@ -330,20 +328,9 @@ def _placed(data: Any, like: Any) -> jax.Array:
     return jax.numpy.asarray(data)
 
 
-def _remove(path: Path) -> None:
-    (path / _MANIFEST).unlink(missing_ok=True)  # first: a kill halfway leaves no damaged one
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def _files(path: Path) -> list[Path]:
-    """All files of a checkpoint but the manifest."""
-    files = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith(_MANIFEST))
-    return sorted(files)
-
-
 def _digests(path: Path) -> dict[str, list[Any]]:
     """Name -> size and hash of every file; of many processes each reads its share."""
-    names = _first(lambda: [p.relative_to(path).as_posix() for p in _files(path)])
+    names = _first(lambda: [p.relative_to(path).as_posix() for p in _whole.files(path)])
 
     def share() -> dict[str, list[Any]]:
         index, count = hosts.part()
@@ -355,14 +342,6 @@ def _digests(path: Path) -> dict[str, list[Any]]:
         return mine
 
     return {name: entry for of_one in hosts.every(share, _reason) for name, entry in of_one.items()}
-
-
-def _whole_digest(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for file in _files(path):
-        digest.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _first(f: Callable[[], T]) -> T:

@@ -142,7 +142,7 @@ def test_another_state_is_refused_by_name(tmp_path):
 
 def test_leftovers_of_a_killed_save_are_ignored_and_removed(tmp_path):
     checkpoint.save(tmp_path, 1, small(1.0))
-    left = tmp_path / "0000000002.orbax-checkpoint-tmp"
+    left = tmp_path / "0000000002.checkpoint-part"
     left.mkdir()
     (left / "half").write_text("x")
     assert checkpoint.restore(tmp_path, small()).step == 1
@@ -151,8 +151,8 @@ def test_leftovers_of_a_killed_save_are_ignored_and_removed(tmp_path):
 
 
 def test_what_another_process_saves_beside_it_is_left_alone(tmp_path):
-    beside = tmp_path / "other.orbax-checkpoint-tmp"
-    own = tmp_path / "mine.orbax-checkpoint-tmp"  # of a save that was killed
+    beside = tmp_path / "other.checkpoint-part"
+    own = tmp_path / "mine.checkpoint-part"  # of a save that was killed
     beside.mkdir()
     own.mkdir()
     checkpoint.save_tree(tmp_path / "mine", small())
@@ -222,10 +222,65 @@ def test_a_checkpoint_of_before_every_file_had_a_digest(tmp_path):
     path = checkpoint.save(tmp_path, 1, state)
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["files"]
-    manifest["digest"] = checkpoint._whole_digest(path)
+    manifest["digest"] = checkpoint._whole.digest(path)
     (path / "manifest.json").write_text(json.dumps(manifest))
     assert checkpoint.restore(tmp_path, state).step == 1
     manifest["digest"] = "0" * 32
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="its files have changed"):
         checkpoint.restore(tmp_path, state)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from activjax.training import checkpoint
+
+path, at = Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+
+def count(event, args):
+    global calls
+    if event in WATCHED and path.name in str(args[0]):
+        calls += 1
+        if calls == at:
+            os._exit(9)
+
+WATCHED = {"os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+sys.addaudithook(count)
+checkpoint.save_tree(path, {"w": np.ones(3)})
+"""
+
+
+@pytest.mark.slow
+def test_killed_anywhere_one_is_whole(tmp_path):
+    """One that replaces another, killed before each change of a name, is the old or the new."""
+    path, like = tmp_path / "of_a_run", {"w": np.zeros(3)}
+    seen = []
+    for at in range(1, 200):
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        checkpoint.save_tree(path, like)
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(path), str(at)], check=False)
+        tree, _ = checkpoint.load_tree(path, like)
+        seen.append(float(tree["w"][0]))
+        checkpoint.save_tree(path, like)  # what is left does not hinder the next
+        assert not list(tmp_path.glob("*.checkpoint-*"))
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == 9
+    assert set(seen) == {0.0, 1.0}
+    assert seen == sorted(seen)
+    assert seen.count(1.0) > 1  # killed in the middle of the exchange, too
+
+
+def test_a_whole_one_without_its_name_counts_and_is_kept(tmp_path):
+    checkpoint.save(tmp_path, 1, {"w": np.ones(3)})
+    checkpoint.save(tmp_path, 2, {"w": np.full(3, 2.0)})
+    (tmp_path / "0000000002").rename(tmp_path / "0000000002.checkpoint-part")
+    assert checkpoint.steps(tmp_path) == [1, 2]
+    assert checkpoint.save(tmp_path, 3, {"w": np.full(3, 3.0)}).is_dir()
+    assert checkpoint.steps(tmp_path) == [2, 3]
+    (tmp_path / "0000000003").rename(tmp_path / "0000000003.checkpoint-part")
+    found = checkpoint.restore(tmp_path, {"w": np.zeros(3)})
+    assert (found.step, found.state["w"][0]) == (3, 3.0)
