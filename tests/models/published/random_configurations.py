@@ -269,6 +269,8 @@ def adapters_both_ways(
     theirs = peft.get_peft_model(reference(d, folder), settings).eval()
     theirs.save_pretrained(folder / "adapters")
     want = run(theirs, ids)
+    # another network than the one without them, and one that rounds as it will
+    out.noise = max(out.noise, rounding(theirs, lambda m: [torch.as_tensor(run(m, ids))]))
     adapters, alpha = models.load_adapters(folder / "adapters", model)
     out.close("adapters of PEFT", tuned(adapters, alpha), want)
     models.save_adapters(folder / "ours", model, adapters, alpha=alpha)
